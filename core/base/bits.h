@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Words and arithmetic, floor 0: bit scans, alignment, and division by a constant that also tells whether the
+ * division was exact. Pure functions, no state. Every builtin used here exists on gcc and clang for every target.
+ */
+#ifndef SLABMALLOC_BASE_BITS_H
+#define SLABMALLOC_BASE_BITS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+#define NOINLINE __attribute__((noinline))
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define CACHE_LINE_BYTES 64
+
+enum { WORD_BITS = 64, WORD_SHIFT = 6 };
+
+/* Index of the lowest set bit; word != 0. */
+ALWAYS_INLINE uint32_t word_lowest(uint64_t word) { return (uint32_t)__builtin_ctzll(word); }
+
+ALWAYS_INLINE uint32_t word_count(uint64_t word) { return (uint32_t)__builtin_popcountll(word); }
+
+ALWAYS_INLINE uint64_t word_bit(size_t index) { return UINT64_C(1) << (index % WORD_BITS); }
+
+ALWAYS_INLINE bool is_power_of_two(size_t n) { return n != 0 && (n & (n - 1)) == 0; }
+
+/* n rounded up to a multiple of `align`, a power of two. */
+ALWAYS_INLINE size_t align_up(size_t n, size_t align) { return (n + align - 1) & ~(align - 1); }
+
+ALWAYS_INLINE size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
+ALWAYS_INLINE size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
+
+/* Division by a constant d, 2 <= d < 2^32, of any n < 2^32, by one multiplication. With m = ceil(2^64 / d):
+ *     n / d      = high 64 bits of n * m
+ *     d divides n  <=>  low 64 bits of n * m < m
+ * (D. Lemire, O. Kaser, N. Kurz, "Faster remainder by direct computation", 2019.) A larger n yields a quotient of at
+ * least 2^32 / d: callers compare the quotient with a capacity, so what is out of range is seen there. */
+ALWAYS_INLINE uint64_t reciprocal_of(uint32_t d) { return UINT64_MAX / d + 1; }
+
+typedef struct quotient {
+    uint64_t value;
+    bool exact;
+} quotient;
+
+ALWAYS_INLINE quotient divide(uint64_t n, uint64_t reciprocal)
+{
+#ifdef __SIZEOF_INT128__
+    __extension__ typedef unsigned __int128 wide;
+    wide product = (wide)n * reciprocal;
+    return (quotient){(uint64_t)(product >> 64), (uint64_t)product < reciprocal};
+#else
+    uint64_t n_low = n & UINT32_MAX, n_high = n >> 32;
+    uint64_t r_low = reciprocal & UINT32_MAX, r_high = reciprocal >> 32;
+    uint64_t low = n_low * r_low, cross = n_high * r_low + (low >> 32), middle = n_low * r_high + (cross & UINT32_MAX);
+    uint64_t high = n_high * r_high + (cross >> 32) + (middle >> 32);
+    return (quotient){high, ((middle << 32) | (low & UINT32_MAX)) < reciprocal};
+#endif
+}
+
+/* A permutation of 64-bit values whose high bits depend on all bits below: for hashing addresses. */
+ALWAYS_INLINE uint64_t hash_multiply(uint64_t value) { return value * UINT64_C(0x9E3779B97F4A7C15); }
+
+/* xorshift64*: the next of a sequence of pseudo-random words; state != 0. */
+ALWAYS_INLINE uint64_t random_next(uint64_t *state)
+{
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return *state * UINT64_C(0x2545F4914F6CDD1D);
+}
+
+#endif

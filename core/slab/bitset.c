@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A set of bits with a summary: see bitset.h for the invariant.
+ */
+#include "slab/bitset.h"
+
+#include "base/check.h"
+
+bitset_shape bitset_shape_of(uint32_t bits)
+{
+    bitset_shape shape = {.bits = bits, .levels = 0, .offset = {0}};
+    uint32_t members = bits;
+    do {
+        ASSERT(shape.levels < BITSET_MAX_LEVELS);
+        uint32_t words = members / WORD_BITS + (members % WORD_BITS != 0);
+        shape.offset[shape.levels + 1] = shape.offset[shape.levels] + words;
+        shape.levels++;
+        members = words;
+    } while (members > 1);
+    return shape;
+}
+
+void bitset_clear(const bitset_shape *shape, word *words)
+{
+    for (uint32_t i = 0; i < bitset_words(shape); i++)
+        word_set(&words[i], 0);
+}
+
+void bitset_fill(const bitset_shape *shape, word *words)
+{
+    uint32_t members = shape->bits;
+    for (uint32_t level = 0; level < shape->levels; level++) {
+        uint32_t count = shape->offset[level + 1] - shape->offset[level];
+        for (uint32_t i = 0; i < count; i++) {
+            bool is_partial = i == count - 1 && members % WORD_BITS != 0;
+            word_set(&words[shape->offset[level] + i], is_partial ? word_bit(members) - 1 : UINT64_MAX);
+        }
+        members = count;
+    }
+}
+
+uint32_t bitset_count(const bitset_shape *shape, const word *words)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < shape->offset[1]; i++)
+        count += word_count(word_get(&words[i]));
+    return count;
+}
+
+void bitset_summarize(const bitset_shape *shape, word *words)
+{
+    for (uint32_t level = 1; level < shape->levels; level++) {
+        const word *below = words + shape->offset[level - 1];
+        uint32_t below_count = shape->offset[level] - shape->offset[level - 1];
+        for (uint32_t i = shape->offset[level]; i < shape->offset[level + 1]; i++)
+            word_set(&words[i], 0);
+        for (uint32_t i = 0; i < below_count; i++) {
+            if (word_get(&below[i]) != 0) {
+                word *up = &words[shape->offset[level] + i / WORD_BITS];
+                word_set(up, word_get(up) | word_bit(i));
+            }
+        }
+    }
+}
+
+bool bitset_has_no_excess(const bitset_shape *shape, const word *words)
+{
+    uint32_t used = shape->bits % WORD_BITS;
+    return used == 0 || (word_get(&words[shape->offset[1] - 1]) & ~(word_bit(used) - 1)) == 0;
+}
+
+bool bitset_is_valid(const bitset_shape *shape, const word *words)
+{
+    for (uint32_t level = 1; level < shape->levels; level++) {
+        uint32_t below_count = shape->offset[level] - shape->offset[level - 1];
+        uint32_t count = shape->offset[level + 1] - shape->offset[level];
+        for (uint32_t i = 0; i < count * WORD_BITS; i++) {
+            bool expected = i < below_count && word_get(&words[shape->offset[level - 1] + i]) != 0;
+            if (bitset_has(words + shape->offset[level], i) != expected)
+                return false;
+        }
+    }
+    return bitset_has_no_excess(shape, words);
+}
+
+void bitset_raise(const bitset_shape *shape, word *words, size_t index)
+{
+    for (uint32_t level = 1; level < shape->levels; level++) {
+        word *up = &words[shape->offset[level] + index / WORD_BITS];
+        uint64_t old = word_get(up);
+        word_set(up, old | word_bit(index));
+        if (old != 0)
+            return;
+        index /= WORD_BITS;
+    }
+}
+
+void bitset_lower(const bitset_shape *shape, word *words, size_t index)
+{
+    for (uint32_t level = 1; level < shape->levels; level++) {
+        word *up = &words[shape->offset[level] + index / WORD_BITS];
+        uint64_t rest = word_get(up) & ~word_bit(index);
+        word_set(up, rest);
+        if (rest != 0)
+            return;
+        index /= WORD_BITS;
+    }
+}
+
+size_t bitset_next_word(const bitset_shape *shape, const word *words, size_t from)
+{
+    if (from < shape->offset[1] && word_get(&words[from]) != 0)
+        return from;
+    /* Climb until a word says that something follows, then go down to the first of it. */
+    size_t index = from;
+    for (uint32_t level = 1; level < shape->levels; level++) {
+        size_t above = (index + 1) / WORD_BITS;
+        if (above >= shape->offset[level + 1] - shape->offset[level])
+            return SIZE_MAX;
+        uint64_t later = word_get(&words[shape->offset[level] + above]) & (UINT64_MAX << ((index + 1) % WORD_BITS));
+        if (later != 0) {
+            index = above * WORD_BITS + word_lowest(later);
+            for (level--; level > 0; level--)
+                index = index * WORD_BITS + word_lowest(word_get(&words[shape->offset[level] + index]));
+            return index;
+        }
+        index = above;
+    }
+    return SIZE_MAX;
+}
+
+bitset_shared bitset_share(const bitset_shape *shape, word *words, size_t index)
+{
+    uint64_t old = atomic_fetch_or_explicit(&words[index / WORD_BITS], word_bit(index), memory_order_seq_cst);
+    if (old != 0)
+        return (old & word_bit(index)) != 0 ? BITSET_MEMBER : BITSET_JOINED;
+    for (uint32_t level = 1; old == 0 && level < shape->levels; level++) {
+        index /= WORD_BITS;
+        old = atomic_fetch_or_explicit(&words[shape->offset[level] + index / WORD_BITS], word_bit(index),
+                                       memory_order_seq_cst);
+    }
+    return BITSET_BEGAN;
+}
+
+void bitset_move_below(const bitset_shape *shape, word *from, word *to, uint32_t count)
+{
+    /* On each level so many leave `from` (a word that keeps a member keeps its bit above) and so many enter `to`. */
+    uint32_t leave = count, enter = count;
+    for (uint32_t level = 0; level < shape->levels; level++) {
+        for (uint32_t i = 0; i * WORD_BITS < enter; i++) {
+            uint32_t left = leave > i * WORD_BITS ? leave - i * WORD_BITS : 0;
+            uint64_t out = left >= WORD_BITS ? UINT64_MAX : word_bit(left) - 1;
+            uint64_t in = enter - i * WORD_BITS >= WORD_BITS ? UINT64_MAX : word_bit(enter) - 1;
+            word *w = &from[shape->offset[level] + i];
+            word_set(w, word_get(w) & ~out);
+            atomic_fetch_or_explicit(&to[shape->offset[level] + i], in, memory_order_seq_cst);
+        }
+        leave /= WORD_BITS;
+        enter = enter / WORD_BITS + (enter % WORD_BITS != 0);
+    }
+}
+
+static void take_word(const bitset_shape *shape, word *words, uint32_t level, size_t index,
+                      void (*taken)(void *context, size_t index, uint64_t bits), void *context)
+{
+    uint64_t bits = atomic_exchange_explicit(&words[shape->offset[level] + index], 0, memory_order_seq_cst);
+    if (bits != 0 && level == 0)
+        taken(context, index, bits);
+    for (; level > 0 && bits != 0; bits &= bits - 1)
+        take_word(shape, words, level - 1, index * WORD_BITS + word_lowest(bits), taken, context);
+}
+
+void bitset_take(const bitset_shape *shape, word *words, void (*taken)(void *context, size_t index, uint64_t bits),
+                 void *context)
+{
+    take_word(shape, words, shape->levels - 1, 0, taken, context);
+}

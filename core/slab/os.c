@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The operating system, as the pager room sees it: mappings, advice, purge. Linux; errno says what went wrong.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "slab/pager.h"
+
+#ifndef MAP_HUGETLB
+#define MAP_HUGETLB 0x40000
+#endif
+
+size_t os_page_bytes(void)
+{
+    static _Atomic size_t cached;
+    size_t bytes = atomic_load_explicit(&cached, memory_order_relaxed);
+    if (bytes == 0) {
+        bytes = (size_t)sysconf(_SC_PAGESIZE);
+        atomic_store_explicit(&cached, bytes, memory_order_relaxed);
+    }
+    return bytes;
+}
+
+static void *map_anonymous(size_t bytes, int extra_flags)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | extra_flags, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+/* Keeps [memory + skip, memory + skip + bytes) of `span` bytes, where memory + skip is the first aligned address. */
+static void *trim_to_aligned(char *memory, size_t span, size_t bytes, size_t align)
+{
+    char *aligned = (char *)align_up((uintptr_t)memory, align);
+    size_t head = (size_t)(aligned - memory), tail = span - head - bytes;
+    if (head > 0)
+        munmap(memory, head);
+    if (tail > 0)
+        munmap(aligned + bytes, tail);
+    return aligned;
+}
+
+void *slabmalloc_os_map(size_t bytes, size_t align, bool huge)
+{
+    if (bytes == 0 || !is_power_of_two(align) || bytes > SIZE_MAX - align) {
+        errno = EINVAL;
+        return NULL;
+    }
+    bytes = align_up(bytes, os_page_bytes());
+    if (huge) {
+        /* The system aligns huge mappings to the huge page; what wants more is refused. */
+        void *memory = map_anonymous(bytes, MAP_HUGETLB);
+        if (memory != NULL && (uintptr_t)memory % align != 0) {
+            munmap(memory, bytes);
+            errno = EINVAL;
+            return NULL;
+        }
+        return memory;
+    }
+    void *memory = map_anonymous(bytes, MAP_NORESERVE);
+    if (memory == NULL || (uintptr_t)memory % align == 0)
+        return memory;
+    munmap(memory, bytes);
+    size_t span = bytes + align;
+    memory = map_anonymous(span, MAP_NORESERVE);
+    return memory == NULL ? NULL : trim_to_aligned(memory, span, bytes, align);
+}
+
+void *slabmalloc_os_map_file(int fd, uint64_t offset, size_t bytes, size_t align)
+{
+    if (bytes == 0 || !is_power_of_two(align) || bytes > SIZE_MAX - align) {
+        errno = EINVAL;
+        return NULL;
+    }
+    /* Address space first, so that the file can be laid at the aligned place in it. */
+    size_t span = align_up(bytes, os_page_bytes()) + align;
+    char *reserved = mmap(NULL, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reserved == MAP_FAILED)
+        return NULL;
+    char *aligned = trim_to_aligned(reserved, span, align_up(bytes, os_page_bytes()), align);
+    if (mmap(aligned, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED) {
+        int reason = errno;
+        munmap(aligned, bytes);
+        errno = reason;
+        return NULL;
+    }
+    return aligned;
+}
+
+int slabmalloc_os_advise_huge(void *memory, size_t bytes) { return madvise(memory, bytes, MADV_HUGEPAGE) == 0 ? 0 : errno; }
+
+int slabmalloc_os_purge(void *memory, size_t bytes) { return madvise(memory, bytes, MADV_DONTNEED) == 0 ? 0 : errno; }
+
+void slabmalloc_os_unmap(void *memory, size_t bytes)
+{
+    int reason = errno;
+    munmap(memory, bytes);
+    errno = reason;
+}
+
+/* ---- the system pager: large pages are mappings of their own, small ones are carved from chunks ------------ */
+
+enum { CHUNK_BYTES = 2 * 1024 * 1024, CARVED_SHIFTS = 32 };
+
+typedef struct free_page {
+    struct free_page *next;
+} free_page;
+
+/* Per page size, by its log2: pages that came back, and the untouched rest of the newest chunk. */
+static struct carving {
+    free_page *free;
+    char *rest, *end;
+} carvings[CARVED_SHIFTS];
+static pthread_mutex_t carve_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void *carve(struct carving *carving, size_t page_bytes)
+{
+    if (carving->free != NULL) {
+        free_page *page = carving->free;
+        carving->free = page->next;
+        return page;
+    }
+    if (carving->rest == carving->end) {
+        carving->rest = slabmalloc_os_map(CHUNK_BYTES, CHUNK_BYTES, false);
+        carving->end = carving->rest == NULL ? NULL : carving->rest + CHUNK_BYTES;
+        if (carving->rest == NULL)
+            return NULL;
+    }
+    carving->rest += page_bytes;
+    return carving->rest - page_bytes;
+}
+
+static void *system_allocate(void *context, size_t page_bytes)
+{
+    (void)context;
+    if (page_bytes >= CHUNK_BYTES)
+        return slabmalloc_os_map(page_bytes, page_bytes, false);
+    pthread_mutex_lock(&carve_lock);
+    void *page = carve(&carvings[word_lowest(page_bytes)], page_bytes);
+    pthread_mutex_unlock(&carve_lock);
+    return page;
+}
+
+static void system_release(void *context, void *page, size_t page_bytes)
+{
+    (void)context;
+    if (page_bytes >= CHUNK_BYTES) {
+        slabmalloc_os_unmap(page, page_bytes);
+        return;
+    }
+    /* The first OS page holds the link; the rest need not stay. */
+    if (page_bytes > os_page_bytes())
+        slabmalloc_os_purge((char *)page + os_page_bytes(), page_bytes - os_page_bytes());
+    pthread_mutex_lock(&carve_lock);
+    struct carving *carving = &carvings[word_lowest(page_bytes)];
+    free_page *freed = page;
+    freed->next = carving->free;
+    carving->free = freed;
+    pthread_mutex_unlock(&carve_lock);
+}
+
+slabmalloc_pager slabmalloc_pager_system(void)
+{
+    return (slabmalloc_pager){.allocate = system_allocate, .release = system_release, .context = NULL};
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One page under a bitmap: geometry, format, restore. The hot paths are in zone/sc.h, beside the lists they feed.
+ */
+#include "slab/slab.h"
+
+#include <string.h>
+
+#include "base/check.h"
+
+#define TRAILER_MAGIC UINT64_C(0x316C616D62616C73) /* "slabmal1" in memory, on a little-endian machine */
+
+static size_t metadata_bytes_for(uint32_t capacity)
+{
+    bitset_shape shape = bitset_shape_of(capacity);
+    return 2 * sizeof(word) * bitset_words(&shape) + sizeof(slab_trailer);
+}
+
+slab_geometry slab_geometry_of(uint32_t object_bytes, uint32_t page_bytes, bool metadata_apart)
+{
+    uint32_t capacity = page_bytes / object_bytes;
+    if (!metadata_apart) {
+        /* An object costs its bytes and at least two bits: an upper bound, a few steps above the answer. */
+        uint64_t room = page_bytes - sizeof(slab_trailer);
+        capacity = (uint32_t)(room * 8 / (UINT64_C(8) * object_bytes + 2));
+        while (capacity > 0 && (uint64_t)capacity * object_bytes + metadata_bytes_for(capacity) > page_bytes)
+            capacity--;
+    }
+    return (slab_geometry){
+        .object_bytes = object_bytes,
+        .page_bytes = page_bytes,
+        .capacity = capacity,
+        .metadata_bytes = metadata_apart || capacity == 0 ? 0 : (uint32_t)metadata_bytes_for(capacity),
+        .reciprocal = reciprocal_of(object_bytes),
+        .shape = bitset_shape_of(capacity),
+    };
+}
+
+static slab_trailer *trailer_of(uintptr_t page, size_t page_bytes)
+{
+    return (slab_trailer *)(page + page_bytes - sizeof(slab_trailer));
+}
+
+static uint64_t trailer_check(const slab_trailer *t)
+{
+    return hash_multiply(t->magic ^ ((uint64_t)t->object_bytes << 32 | t->capacity)) ^ t->page_bytes;
+}
+
+word *slab_local_in_page(const slab_geometry *g, uintptr_t page)
+{
+    return (word *)(page + g->page_bytes - g->metadata_bytes);
+}
+
+void slab_format(slab *s, const slab_geometry *g)
+{
+    bitset_fill(&g->shape, s->local);
+    bitset_clear(&g->shape, slab_remote(s, g));
+    s->free_count = g->capacity;
+    s->purged = 0;
+    if (g->metadata_bytes == 0)
+        return;
+    slab_trailer trailer = {
+        .magic = TRAILER_MAGIC,
+        .object_bytes = g->object_bytes,
+        .capacity = g->capacity,
+        .page_bytes = g->page_bytes,
+    };
+    trailer.check = trailer_check(&trailer);
+    *trailer_of(slab_page(s), g->page_bytes) = trailer;
+}
+
+void slab_wipe(const slab_geometry *g, uintptr_t page)
+{
+    if (g->metadata_bytes != 0)
+        trailer_of(page, g->page_bytes)->magic = 0;
+}
+
+bool slab_is_carried(uintptr_t page, size_t page_bytes, slab_trailer *trailer)
+{
+    memcpy(trailer, trailer_of(page, page_bytes), sizeof(*trailer));
+    return trailer->magic == TRAILER_MAGIC && trailer->page_bytes == page_bytes && trailer->reserved == 0 &&
+           trailer->check == trailer_check(trailer);
+}
+
+bool slab_restore(slab *s, const slab_geometry *g)
+{
+    word *local = s->local, *remote = slab_remote(s, g);
+    if (!bitset_has_no_excess(&g->shape, local) || !bitset_has_no_excess(&g->shape, remote))
+        return false;
+    for (uint32_t i = 0; i < g->shape.offset[1]; i++)
+        if (word_get(&local[i]) & word_get(&remote[i]))
+            return false;
+    for (uint32_t i = 0; i < g->shape.offset[1]; i++)
+        word_set(&local[i], word_get(&local[i]) | word_get(&remote[i]));
+    bitset_summarize(&g->shape, local);
+    bitset_clear(&g->shape, remote);
+    s->free_count = bitset_count(&g->shape, local);
+    s->purged = 0;
+    return true;
+}
+
+bool slab_is_valid(const slab *s, const slab_geometry *g)
+{
+    const word *local = s->local, *remote = slab_remote(s, g);
+    if (!bitset_is_valid(&g->shape, local) || !bitset_has_no_excess(&g->shape, remote))
+        return false;
+    for (uint32_t i = 0; i < g->shape.offset[1]; i++)
+        if (word_get(&local[i]) & word_get(&remote[i]))
+            return false;
+    slab_trailer trailer;
+    return g->metadata_bytes == 0 || (slab_is_carried(slab_page(s), g->page_bytes, &trailer) &&
+                                      trailer.object_bytes == g->object_bytes && trailer.capacity == g->capacity);
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One page under a bitmap, floor 1. The record (`slab`) is private to the process and lies outside the page; what must
+ * outlive it, or be seen by others, lies in the page's last bytes and holds no pointer:
+ *
+ *     [ objects | tail | local bitset | remote bitset | trailer ]        capacity x object + tail + meta-data = page
+ *
+ * With meta-data apart the page holds objects and tail alone, and the two bitsets lie in the zone's bookkeeping.
+ *
+ * Invariants of a slab in use (`slab_is_valid`):
+ *     local, remote are sets of slot indexes < capacity;  local: free slots, written by the owner alone;
+ *     remote: slots that others freed and the owner has not collected;  local and remote are disjoint
+ *     live = capacity - |local| - |remote|
+ */
+#ifndef SLABMALLOC_SLAB_SLAB_H
+#define SLABMALLOC_SLAB_SLAB_H
+
+#include "slab/bitset.h"
+#include "slabmalloc.h"
+
+/* How a page is divided for one object size. */
+typedef struct slab_geometry {
+    uint32_t object_bytes, page_bytes;
+    uint32_t capacity;       /* 0: not one object fits */
+    uint32_t metadata_bytes; /* in the page */
+    uint64_t reciprocal;     /* of object_bytes */
+    bitset_shape shape;      /* of local and of remote */
+} slab_geometry;
+
+slab_geometry slab_geometry_of(uint32_t object_bytes, uint32_t page_bytes, bool metadata_apart);
+
+/* The last bytes of a page in a client's zone. */
+typedef struct slab_trailer {
+    uint64_t magic;
+    uint32_t object_bytes, capacity, page_bytes, reserved;
+    uint64_t check;
+} slab_trailer;
+
+_Static_assert(sizeof(slab_trailer) == 32, "the trailer's layout is a file format");
+
+/* Which list of its allocator a slab is on; the bands of partial slabs come first, the fullest band lowest. */
+enum {
+    SLAB_BANDS = 4,
+    SLAB_EMPTY = SLAB_BANDS, /* no slot in use */
+    SLAB_FULL,               /* no slot free, as far as the owner knows */
+    SLAB_LISTS,
+    SLAB_CURRENT = SLAB_LISTS, /* allocations come from here; on no list */
+    SLAB_UNUSED                /* the record has no page */
+};
+
+/* Fields belong to the owner, but for those marked. A record is never unmapped while its zone lives, so that a late
+ * reader finds a record, if not the one it looked for. */
+typedef struct slab {
+    _Atomic uintptr_t page; /* others read it; 0 while unused */
+    word *local;            /* remote begins right behind it */
+    struct slabmalloc_sc *sc;
+    struct slab *next, *prev;
+    struct slab *pending_next;  /* of whoever set is_pending, until the owner pops it */
+    uint32_t free_count;        /* |local|; not kept while current */
+    uint32_t limit;             /* free_count at which the slab changes lists */
+    _Atomic uint8_t is_pending; /* others set it, the owner clears it: on the allocator's stack, or about to be */
+    uint8_t list;
+    uint16_t purged; /* the heap's: OS pages of this slab that are purged, a bit each */
+} slab;
+
+_Static_assert(sizeof(slab) <= CACHE_LINE_BYTES, "a free touches one line of the record");
+
+ALWAYS_INLINE uintptr_t slab_page(const slab *s) { return atomic_load_explicit(&s->page, memory_order_relaxed); }
+
+ALWAYS_INLINE word *slab_remote(const slab *s, const slab_geometry *g) { return s->local + bitset_words(&g->shape); }
+
+/* Bytes of both bitsets. */
+ALWAYS_INLINE size_t slab_bitsets_bytes(const slab_geometry *g) { return 2 * sizeof(word) * bitset_words(&g->shape); }
+
+/* Where the bitsets lie in a page that carries its meta-data. */
+word *slab_local_in_page(const slab_geometry *g, uintptr_t page);
+
+/* All slots free; writes the trailer if the meta-data lies in the page. */
+void slab_format(slab *s, const slab_geometry *g);
+/* The page no longer carries a slab. */
+void slab_wipe(const slab_geometry *g, uintptr_t page);
+/* Does the page carry a slab? It need not be one of ours: only its last bytes are read. */
+bool slab_is_carried(uintptr_t page, size_t page_bytes, slab_trailer *trailer);
+/* Believes the bitsets of a carried slab if they can be true, collects what was remote, and counts. */
+bool slab_restore(slab *s, const slab_geometry *g);
+
+bool slab_is_valid(const slab *s, const slab_geometry *g);
+
+#endif

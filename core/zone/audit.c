@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The audit, floor 2: every invariant that sc.h, slab.h, registry.h and zone.h state, examined from outside. Nothing is
+ * changed, so it may run after any error.
+ */
+#include "zone/zone.h"
+
+typedef struct auditing {
+    const slabmalloc_sc *sc;
+    size_t slabs;
+    const char *fault;
+} auditing;
+
+static void fail_unless(auditing *a, bool holds, const char *fault)
+{
+    if (!holds && a->fault == NULL)
+        a->fault = fault;
+}
+
+static void audit_slab(void *context, slab *s)
+{
+    auditing *a = context;
+    const slabmalloc_sc *sc = a->sc;
+    const slab_geometry *g = &sc->geometry;
+    a->slabs++;
+    fail_unless(a, s->sc == sc, "a slab is on a list of another class");
+    fail_unless(a, registry_find(sc->registry, slab_page(s)) == s, "a slab is not in the registry");
+    fail_unless(a, slab_is_valid(s, g), "a slab's bitsets or trailer are not valid");
+    if (s == sc->current)
+        return;
+    uint32_t count = bitset_count(&g->shape, s->local);
+    fail_unless(a, s->free_count == count, "a slab's free count is not the number of its free slots");
+    uint8_t list = count == 0 ? SLAB_FULL : count == g->capacity ? SLAB_EMPTY : (uint8_t)(((uint64_t)count * SLAB_BANDS - 1) / g->capacity);
+    fail_unless(a, s->list == list, "a slab is on a list that does not fit its free count");
+    fail_unless(a, s->free_count < s->limit, "a slab has passed the limit of its list");
+    fail_unless(a, (s->prev == NULL ? sc->lists[s->list] : s->prev->next) == s, "a list is not linked back");
+}
+
+static void audit_cursor(auditing *a)
+{
+    const slabmalloc_sc *sc = a->sc;
+    const slab *s = sc->current;
+    if (s == NULL) {
+        fail_unless(a, sc->next == NO_SLOT && sc->current_capacity == 0, "there is a cursor, but no current slab");
+        return;
+    }
+    fail_unless(a, s->list == SLAB_CURRENT && sc->current_page == slab_page(s) && sc->current_local == s->local,
+                "the current slab is not the one of the cursor");
+    fail_unless(a, sc->current_capacity == sc->geometry.capacity, "the current slab's capacity is not that of its class");
+    size_t at = bitset_next_word(&sc->geometry.shape, s->local, 0);
+    if (at == SIZE_MAX) {
+        fail_unless(a, sc->next == NO_SLOT, "the current slab has no free slot, but there is a cursor");
+        return;
+    }
+    size_t index = at * WORD_BITS + word_lowest(word_get(&s->local[at]));
+    fail_unless(a, sc->next == slab_page(s) + index * sc->object_bytes && sc->next_word == &s->local[at] &&
+                       sc->next_base == sc->next - index % WORD_BITS * sc->object_bytes,
+                "the cursor is not on the lowest free slot");
+}
+
+const char *slabmalloc_zone_audit(slabmalloc_zone *zone)
+{
+    size_t slabs = 0;
+    for (uint32_t i = 0; i < zone->classes.count; i++) {
+        auditing a = {.sc = &zone->sc[i], .slabs = 0, .fault = NULL};
+        sc_for_each(a.sc, audit_slab, &a);
+        fail_unless(&a, a.slabs == a.sc->pages && a.slabs == a.sc->pages_taken - a.sc->pages_returned,
+                    "the number of slabs is not the number of pages taken less those returned");
+        for (uint32_t band = 0; band < SLAB_BANDS; band++)
+            fail_unless(&a, (a.sc->lists[band] != NULL) == ((a.sc->bands >> band & 1) != 0), "the map of bands is not right");
+        audit_cursor(&a);
+        if (a.fault != NULL)
+            return a.fault;
+        slabs += a.slabs;
+    }
+    return slabs == zone->registry.count ? NULL : "the registry holds pages that no class has";
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The pages of a zone, floor 2: refill, restore, reclaim. A page is looked at before it is believed: alignment, overlap with
+ * what the zone has, a slab that it carries.
+ */
+#include "base/check.h"
+#include "zone/remote.h"
+#include "zone/zone.h"
+
+/* Does memory [page, page + bytes) meet a page of the zone? */
+static bool is_overlapping(const slabmalloc_zone *zone, uintptr_t page, size_t bytes)
+{
+    if (zone_find(zone, page) != NULL)
+        return true;
+    size_t smaller = min_size(zone->classes.base_page_bytes, zone->classes.large_page_bytes);
+    for (uintptr_t inner = page + smaller; inner < page + bytes; inner += smaller)
+        if (registry_find(&zone->registry, inner) != &registry_nothing)
+            return true;
+    return false;
+}
+
+/* A record for the page, with bitsets where they belong, not in the registry yet; NULL: no memory for bookkeeping. */
+static slab *slab_new(slabmalloc_zone *zone, slabmalloc_sc *sc, uintptr_t page)
+{
+    slab *s = store_take_record(&zone->store);
+    if (s == NULL)
+        return NULL;
+    s->local = zone->metadata_apart ? store_take_words(&zone->store, 2 * (size_t)bitset_words(&sc->geometry.shape))
+                                    : slab_local_in_page(&sc->geometry, page);
+    if (s->local == NULL) {
+        store_give_record(&zone->store, s);
+        return NULL;
+    }
+    s->sc = sc;
+    atomic_store_explicit(&s->page, page, memory_order_relaxed);
+    return s;
+}
+
+static void slab_delete(slabmalloc_zone *zone, slab *s)
+{
+    if (zone->metadata_apart)
+        store_give_words(&zone->store, s->local, 2 * (size_t)bitset_words(&s->sc->geometry.shape));
+    store_give_record(&zone->store, s);
+}
+
+static slabmalloc_status take_page(slabmalloc_zone *zone, slabmalloc_sc *sc, void *memory, bool is_restored)
+{
+    uintptr_t page = (uintptr_t)memory;
+    if (page == 0 || page % sc->geometry.page_bytes != 0)
+        return SLABMALLOC_PAGE_MISALIGNED;
+    slab_trailer trailer;
+    if (is_overlapping(zone, page, sc->geometry.page_bytes) ||
+        (!is_restored && !zone->metadata_apart && slab_is_carried(page, sc->geometry.page_bytes, &trailer)))
+        return SLABMALLOC_PAGE_IN_USE;
+    slab *s = slab_new(zone, sc, page);
+    if (s == NULL)
+        return SLABMALLOC_OUT_OF_MEMORY;
+    if (is_restored && !slab_restore(s, &sc->geometry)) {
+        slab_delete(zone, s);
+        return SLABMALLOC_PAGE_UNREADABLE;
+    }
+    if (!is_restored)
+        slab_format(s, &sc->geometry);
+    if (!registry_insert(&zone->registry, s)) {
+        if (!is_restored)
+            slab_wipe(&sc->geometry, page);
+        slab_delete(zone, s);
+        return SLABMALLOC_OUT_OF_MEMORY;
+    }
+    sc_add(sc, s);
+    if (zone->watcher.joined != NULL)
+        zone->watcher.joined(zone->watcher.context, s);
+    return SLABMALLOC_OK;
+}
+
+slabmalloc_status slabmalloc_zone_refill(slabmalloc_zone *zone, size_t size, size_t align, void *page, size_t page_bytes)
+{
+    slabmalloc_sc *sc = zone_sc(zone, size, align);
+    if (sc == NULL)
+        return SLABMALLOC_INVALID_LAYOUT;
+    if (page_bytes != sc->geometry.page_bytes)
+        return SLABMALLOC_PAGE_SIZE;
+    return take_page(zone, sc, page, false);
+}
+
+slabmalloc_status slabmalloc_zone_restore(slabmalloc_zone *zone, void *page, size_t page_bytes)
+{
+    if (!is_power_of_two(page_bytes) || page_bytes < SLABMALLOC_MIN_PAGE_BYTES || page_bytes > SLABMALLOC_MAX_PAGE_BYTES)
+        return SLABMALLOC_PAGE_SIZE;
+    if (page == NULL || (uintptr_t)page % page_bytes != 0)
+        return SLABMALLOC_PAGE_MISALIGNED;
+    slab_trailer trailer;
+    if (!slab_is_carried((uintptr_t)page, page_bytes, &trailer))
+        return SLABMALLOC_PAGE_UNREADABLE;
+    slabmalloc_sc *sc = zone_sc(zone, trailer.object_bytes, SLABMALLOC_GRANULE_BYTES);
+    if (sc == NULL || zone->metadata_apart)
+        return SLABMALLOC_PAGE_CLASS;
+    const slab_geometry *g = &sc->geometry;
+    if (g->object_bytes != trailer.object_bytes || g->page_bytes != page_bytes || g->capacity != trailer.capacity)
+        return SLABMALLOC_PAGE_CLASS;
+    return take_page(zone, sc, page, true);
+}
+
+bool zone_refill_from_pager(slabmalloc_zone *zone, slabmalloc_sc *sc)
+{
+    if (!zone->has_pager)
+        return false;
+    void *page = zone->pager.allocate(zone->pager.context, sc->geometry.page_bytes);
+    if (page == NULL)
+        return false;
+    if (take_page(zone, sc, page, false) == SLABMALLOC_OK)
+        return true;
+    zone->pager.release(zone->pager.context, page, sc->geometry.page_bytes);
+    return false;
+}
+
+size_t slabmalloc_zone_reclaim(slabmalloc_zone *zone, int class_index, size_t page_bytes, size_t count,
+                               void (*give_back)(void *context, void *page, size_t page_bytes), void *context)
+{
+    if (give_back == NULL && zone->has_pager) {
+        give_back = zone->pager.release;
+        context = zone->pager.context;
+    }
+    size_t done = 0;
+    for (uint32_t i = 0; i < zone->classes.count && give_back != NULL; i++) {
+        slabmalloc_sc *sc = &zone->sc[i];
+        if ((class_index >= 0 && i != (uint32_t)class_index) || sc->geometry.page_bytes != page_bytes)
+            continue;
+        remote_collect(sc);
+        for (slab *s; done < count && (s = sc_remove_empty(sc)) != NULL; done++) {
+            uintptr_t page = slab_page(s);
+            registry_remove(&zone->registry, s);
+            if (zone->watcher.left != NULL)
+                zone->watcher.left(zone->watcher.context, s);
+            slab_wipe(&sc->geometry, page);
+            slab_delete(zone, s);
+            give_back(context, (void *)page, page_bytes);
+        }
+    }
+    return done;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The remote-free protocol: the argument is in remote.h, with the names F1 ... C4 used here.
+ */
+#include "zone/remote.h"
+
+/* F3, F4 */
+static void make_pending(slabmalloc_sc *sc, slab *s)
+{
+    if (atomic_load_explicit(&s->is_pending, memory_order_seq_cst) != 0 ||
+        atomic_exchange_explicit(&s->is_pending, 1, memory_order_seq_cst) != 0)
+        return;
+    slab *top = atomic_load_explicit(&sc->pending, memory_order_relaxed);
+    do
+        s->pending_next = top;
+    while (!atomic_compare_exchange_weak_explicit(&sc->pending, &top, s, memory_order_release, memory_order_relaxed));
+}
+
+slabmalloc_status remote_free(slabmalloc_sc *sc, slab *s, uintptr_t offset)
+{
+    const slab_geometry *g = &sc->geometry;
+    size_t index = sc_slot_at(g, offset);
+    if (UNLIKELY(index >= g->capacity))
+        return SLABMALLOC_FREE_INTERIOR;
+    if (UNLIKELY(bitset_has(s->local, index)))
+        return SLABMALLOC_FREE_DOUBLE;
+    bitset_shared shared = bitset_share(&g->shape, slab_remote(s, g), index); /* F1, F2 */
+    if (UNLIKELY(shared == BITSET_MEMBER))
+        return SLABMALLOC_FREE_DOUBLE;
+    if (shared == BITSET_BEGAN)
+        make_pending(sc, s);
+    return SLABMALLOC_OK;
+}
+
+slabmalloc_status remote_deallocate(slabmalloc_sc *sc, void *pointer)
+{
+    uintptr_t object = (uintptr_t)pointer, page = sc_page_of(sc, object);
+    slab *s = registry_find(sc->registry, page);
+    if (UNLIKELY(s->sc != sc))
+        return sc_diagnose(sc, object);
+    return remote_free(sc, s, object - page);
+}
+
+void remote_hold_back(slabmalloc_sc *sc, slab *s, uint32_t count)
+{
+    bitset_move_below(&sc->geometry.shape, s->local, slab_remote(s, &sc->geometry), count);
+    sc->remote_frees -= count; /* no one freed them, and they are counted when they come back */
+    if (count > 0)
+        make_pending(sc, s);
+}
+
+typedef struct collecting {
+    slab *s;
+    const slab_geometry *geometry;
+    uint32_t count, doubles;
+} collecting;
+
+static void take_bits(void *context, size_t index, uint64_t bits)
+{
+    collecting *c = context;
+    word *w = &c->s->local[index];
+    uint64_t old = word_get(w), fresh = bits & ~old;
+    word_set(w, old | fresh);
+    if (old == 0)
+        bitset_raise(&c->geometry->shape, c->s->local, index);
+    c->count += word_count(fresh);
+    c->doubles += word_count(bits & old);
+}
+
+static uint32_t collect_slab(slab *s)
+{
+    atomic_exchange_explicit(&s->is_pending, 0, memory_order_seq_cst); /* C2 */
+    if (s->list == SLAB_UNUSED)
+        return 0;
+    slabmalloc_sc *sc = s->sc; /* not always the allocator that held the stack: the record may serve another page now */
+    collecting c = {.s = s, .geometry = &sc->geometry, .count = 0, .doubles = 0};
+    bitset_take(&c.geometry->shape, slab_remote(s, c.geometry), take_bits, &c); /* C3, C4 */
+    sc->remote_frees += c.count;
+    sc->late_double_frees += c.doubles;
+    if (c.count > 0)
+        sc_note_collected(sc, s, c.count);
+    return c.count;
+}
+
+size_t remote_collect(slabmalloc_sc *sc)
+{
+    if (LIKELY(atomic_load_explicit(&sc->pending, memory_order_relaxed) == NULL))
+        return 0;
+    size_t count = 0;
+    slab *s = atomic_exchange_explicit(&sc->pending, NULL, memory_order_acquire); /* C1 */
+    while (s != NULL) {
+        slab *next = s->pending_next;
+        count += collect_slab(s);
+        s = next;
+    }
+    return count;
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The size-class allocator, all that is not its hot paths: lists, the cursor, and what to do when a slab runs dry.
+ * States and invariants are in sc.h.
+ */
+#include "zone/sc.h"
+
+#include "base/check.h"
+#include "zone/remote.h"
+#include "zone/zone.h"
+
+void sc_init(slabmalloc_sc *sc, slabmalloc_zone *zone, registry *registry, uint32_t index, const slab_geometry *geometry)
+{
+    *sc = (slabmalloc_sc){
+        .next = NO_SLOT,
+        .object_bytes = geometry->object_bytes,
+        .reciprocal = geometry->reciprocal,
+        .geometry = *geometry,
+        .zone = zone,
+        .registry = registry,
+        .index = index,
+    };
+    atomic_init(&sc->pending, NULL);
+}
+
+/* ---- lists --------------------------------------------------------------------------------------------- */
+
+static uint8_t list_for(const slab_geometry *g, uint32_t free_count)
+{
+    if (free_count == 0)
+        return SLAB_FULL;
+    if (free_count == g->capacity)
+        return SLAB_EMPTY;
+    return (uint8_t)(((uint64_t)free_count * SLAB_BANDS - 1) / g->capacity);
+}
+
+/* The least free count above the list's range. */
+static uint32_t limit_of(const slab_geometry *g, uint8_t list)
+{
+    if (list == SLAB_FULL)
+        return 1;
+    if (list == SLAB_EMPTY)
+        return UINT32_MAX;
+    return (uint32_t)min_size(g->capacity, ((uint64_t)list + 1) * g->capacity / SLAB_BANDS + 1);
+}
+
+static void list_push(slabmalloc_sc *sc, slab *s)
+{
+    uint8_t list = list_for(&sc->geometry, s->free_count);
+    s->list = list;
+    s->limit = limit_of(&sc->geometry, list);
+    s->prev = NULL;
+    s->next = sc->lists[list];
+    if (s->next != NULL)
+        s->next->prev = s;
+    sc->lists[list] = s;
+    if (list < SLAB_BANDS)
+        sc->bands |= 1u << list;
+}
+
+static void list_remove(slabmalloc_sc *sc, slab *s)
+{
+    ASSERT(s->list < SLAB_LISTS);
+    if (s->next != NULL)
+        s->next->prev = s->prev;
+    if (s->prev != NULL)
+        s->prev->next = s->next;
+    else
+        sc->lists[s->list] = s->next;
+    if (s->list < SLAB_BANDS && sc->lists[s->list] == NULL)
+        sc->bands &= ~(1u << s->list);
+}
+
+slabmalloc_status sc_relist(slabmalloc_sc *sc, slab *s)
+{
+    list_remove(sc, s);
+    list_push(sc, s);
+    const zone_watcher *watcher = &sc->zone->watcher;
+    if (watcher->drained != NULL)
+        watcher->drained(watcher->context, s);
+    return SLABMALLOC_OK;
+}
+
+/* ---- the cursor ---------------------------------------------------------------------------------------- */
+
+/* To the lowest slot in word `at` of the current slab's local set, which is not empty. */
+static void cursor_set(slabmalloc_sc *sc, size_t at)
+{
+    sc->next_word = &sc->current_local[at];
+    sc->next_base = sc->current_page + at * WORD_BITS * sc->object_bytes;
+    sc->next = sc->next_base + word_lowest(word_get(sc->next_word)) * sc->object_bytes;
+}
+
+/* To the first free slot at or behind word `from`. */
+static void cursor_seek(slabmalloc_sc *sc, size_t from)
+{
+    size_t at = bitset_next_word(&sc->geometry.shape, sc->current_local, from);
+    if (at == SIZE_MAX)
+        sc->next = NO_SLOT;
+    else
+        cursor_set(sc, at);
+}
+
+void *sc_advance(slabmalloc_sc *sc, void *object)
+{
+    size_t at = (size_t)(sc->next_word - sc->current_local);
+    bitset_lower(&sc->geometry.shape, sc->current_local, at);
+    cursor_seek(sc, at + 1);
+    return object;
+}
+
+/* ---- the current slab ---------------------------------------------------------------------------------- */
+
+static void current_set(slabmalloc_sc *sc, slab *s)
+{
+    const slab_geometry *g = &sc->geometry;
+    if (sc->zone->random_start && s->list == SLAB_EMPTY)
+        remote_hold_back(sc, s, (uint32_t)((random_next(&sc->zone->random_state) >> 32) % g->capacity));
+    s->list = SLAB_CURRENT;
+    s->purged = 0;
+    sc->current = s;
+    sc->current_page = slab_page(s);
+    sc->current_local = s->local;
+    sc->current_capacity = g->capacity;
+    cursor_seek(sc, 0);
+    ASSERT(sc->next != NO_SLOT);
+}
+
+static void current_clear(slabmalloc_sc *sc)
+{
+    sc->current->free_count = bitset_count(&sc->geometry.shape, sc->current_local);
+    sc->current = NULL;
+    sc->current_capacity = 0;
+    sc->next = NO_SLOT;
+}
+
+/* ---- slabs come and go --------------------------------------------------------------------------------- */
+
+void sc_add(slabmalloc_sc *sc, slab *s)
+{
+    s->sc = sc;
+    list_push(sc, s);
+    sc->pages++;
+    sc->pages_taken++;
+}
+
+static slab *sc_leave(slabmalloc_sc *sc, slab *s)
+{
+    if (s == sc->current)
+        current_clear(sc);
+    else
+        list_remove(sc, s);
+    sc->pages--;
+    sc->pages_returned++;
+    return s;
+}
+
+uint32_t sc_live(const slabmalloc_sc *sc, const slab *s)
+{
+    uint32_t free_count = s == sc->current ? bitset_count(&sc->geometry.shape, s->local) : s->free_count;
+    return sc->geometry.capacity - free_count;
+}
+
+slab *sc_remove_empty(slabmalloc_sc *sc)
+{
+    slab *s = sc->lists[SLAB_EMPTY];
+    if (s == NULL && sc->current != NULL && sc_live(sc, sc->current) == 0)
+        s = sc->current;
+    return s == NULL ? NULL : sc_leave(sc, s);
+}
+
+slab *sc_remove_any(slabmalloc_sc *sc)
+{
+    slab *s = sc->current;
+    for (int list = 0; s == NULL && list < SLAB_LISTS; list++)
+        s = sc->lists[list];
+    return s == NULL ? NULL : sc_leave(sc, s);
+}
+
+void sc_for_each(const slabmalloc_sc *sc, void (*visit)(void *context, slab *s), void *context)
+{
+    if (sc->current != NULL)
+        visit(context, sc->current);
+    for (int list = 0; list < SLAB_LISTS; list++)
+        for (slab *s = sc->lists[list], *next; s != NULL; s = next) {
+            next = s->next;
+            visit(context, s);
+        }
+}
+
+void sc_note_collected(slabmalloc_sc *sc, slab *s, uint32_t count)
+{
+    if (s == sc->current) {
+        cursor_seek(sc, 0);
+        return;
+    }
+    s->free_count += count;
+    if (s->free_count >= s->limit)
+        sc_relist(sc, s);
+}
+
+/* ---- when the cursor is at the end ---------------------------------------------------------------------- */
+
+static slab *choose(slabmalloc_sc *sc)
+{
+    slab *s = sc->bands != 0 ? sc->lists[word_lowest(sc->bands)] : sc->lists[SLAB_EMPTY];
+    if (s == NULL && zone_refill_from_pager(sc->zone, sc))
+        s = sc->lists[SLAB_EMPTY];
+    return s;
+}
+
+void *sc_allocate_slow(slabmalloc_sc *sc)
+{
+    remote_collect(sc);
+    if (sc->next == NO_SLOT) {
+        slab *chosen = choose(sc);
+        if (chosen == NULL)
+            return NULL;
+        list_remove(sc, chosen);
+        if (sc->current != NULL) {
+            sc->current->free_count = 0;
+            list_push(sc, sc->current);
+        }
+        current_set(sc, chosen);
+    }
+    return sc_allocate(sc);
+}
+
+/* ---- frees that are not on the hot path ------------------------------------------------------------------ */
+
+slabmalloc_status sc_free_elsewhere(slabmalloc_sc *sc, uintptr_t object)
+{
+    uintptr_t page = sc_page_of(sc, object);
+    slab *s = registry_probe(sc->registry, page);
+    if (UNLIKELY(s->sc != sc))
+        return sc_diagnose(sc, object);
+    return sc_free_in_listed(sc, s, object - page); /* or behind the last slot of the current slab, which it sees */
+}
+
+slabmalloc_status sc_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, size_t index)
+{
+    bitset_raise(&sc->geometry.shape, sc->current_local, index / WORD_BITS);
+    if (object < sc->next)
+        cursor_set(sc, index / WORD_BITS);
+    return SLABMALLOC_OK;
+}
+
+slabmalloc_status sc_free_first_in_listed(slabmalloc_sc *sc, slab *s, size_t index)
+{
+    bitset_raise(&sc->geometry.shape, s->local, index / WORD_BITS);
+    return ++s->free_count >= s->limit ? sc_relist(sc, s) : SLABMALLOC_OK;
+}
+
+slabmalloc_status sc_diagnose(const slabmalloc_sc *sc, uintptr_t object)
+{
+    return zone_find(sc->zone, object) == NULL ? SLABMALLOC_FREE_FOREIGN : SLABMALLOC_FREE_WRONG_CLASS;
+}
+
+/* ---- the public face ----------------------------------------------------------------------------------- */
+
+void *slabmalloc_sc_allocate(slabmalloc_sc *sc) { return sc_allocate(sc); }
+
+slabmalloc_status slabmalloc_sc_deallocate_owned(slabmalloc_sc *sc, void *object) { return sc_deallocate_owned(sc, object); }
+
+slabmalloc_status slabmalloc_sc_deallocate(slabmalloc_sc *sc, void *object)
+{
+    return zone_is_owner(sc->zone) ? sc_deallocate_owned(sc, object) : remote_deallocate(sc, object);
+}
+
+size_t slabmalloc_sc_objects_per_page(const slabmalloc_sc *sc) { return sc->geometry.capacity; }

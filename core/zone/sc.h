@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The size-class allocator, floor 2: all slabs of one class, and the two hot paths.
+ *
+ * States of a slab and their transitions (all by the owner):
+ *
+ *     refill -> empty --chosen--> current --exhausted, another chosen--> full
+ *                 ^                  |                                     | first free
+ *                 |                  +--reclaim, if no slot is in use-->   v
+ *                 +--------- last live object freed --------------- partial (bands) --chosen--> current
+ *
+ * A partial slab is in band (free * SLAB_BANDS - 1) / capacity; the slab chosen next is the front of the lowest band that has
+ * one (the fullest quarter), else the front of the empty list: full slabs are filled up, sparse ones drain.
+ *
+ * The cursor. `next` is the slot that the next allocation returns, known beforehand, so that neither the scan for it nor
+ * the free before it delays the caller:
+ *     next == NO_SLOT  <=>  the current slab, if there is one, has no slot in its local set
+ *     else next is the lowest slot of that set, next_word the word of its bit, next_base the slot of that word's bit 0
+ * A free below next moves it back: a client's zone hands out the lowest free slot of its current slab, always.
+ * Random start: when an empty slab becomes current, its slots below a random one move to its remote set, as if others had
+ * freed them, and come back when the rest is used up and the owner collects.
+ *
+ * The hot paths have no stack frame: what is not theirs is a call at their end.
+ */
+#ifndef SLABMALLOC_ZONE_SC_H
+#define SLABMALLOC_ZONE_SC_H
+
+#include "base/thread.h"
+#include "slab/slab.h"
+#include "slabmalloc.h"
+#include "zone/registry.h"
+
+#define NO_SLOT UINTPTR_MAX
+
+struct slabmalloc_sc {
+    /* One line has all that an allocation, and a free into the current slab, reads and writes. */
+    uintptr_t next;
+    word *next_word;
+    uintptr_t next_base;
+    uintptr_t current_page;
+    word *current_local;
+    uint64_t current_capacity; /* 0: there is no current slab */
+    uint64_t object_bytes, reciprocal; /* as in geometry */
+
+    slab_geometry geometry;
+    slab *current;
+    struct slabmalloc_zone *zone;
+    registry *registry; /* of the zone */
+    uint32_t index;     /* of the class */
+    uint32_t bands;     /* bit b: lists[b] has a slab */
+    slab *lists[SLAB_LISTS]; /* fronts */
+    size_t pages;            /* slabs of this class */
+    uint64_t pages_taken, pages_returned, remote_frees, late_double_frees;
+
+    /* Slabs with remote frees to collect, a lock-free stack: others push, the owner takes all. On a line of its own. */
+    _Alignas(CACHE_LINE_BYTES) slab *_Atomic pending;
+};
+
+_Static_assert(offsetof(slabmalloc_sc, geometry) == CACHE_LINE_BYTES, "the hot line");
+
+void sc_init(slabmalloc_sc *sc, struct slabmalloc_zone *zone, registry *registry, uint32_t index, const slab_geometry *geometry);
+
+/* The slab, which has been formatted or restored, joins the allocator: its list follows from its free count. */
+void sc_add(slabmalloc_sc *sc, slab *s);
+/* A slab that is empty leaves the allocator; NULL: there is none. */
+slab *sc_remove_empty(slabmalloc_sc *sc);
+/* Any slab leaves the allocator; NULL: there is none. */
+slab *sc_remove_any(slabmalloc_sc *sc);
+/* `count` slots of `s` have become free in its local set, all at once. */
+void sc_note_collected(slabmalloc_sc *sc, slab *s, uint32_t count);
+/* Objects live in `s`, by the owner's knowledge. */
+uint32_t sc_live(const slabmalloc_sc *sc, const slab *s);
+/* Calls visit for every slab, current included. */
+void sc_for_each(const slabmalloc_sc *sc, void (*visit)(void *context, slab *s), void *context);
+
+/* ---- allocate ------------------------------------------------------------------------------------------ */
+
+NOINLINE void *sc_allocate_slow(slabmalloc_sc *sc);
+/* The cursor's word is used up: on to the next. Returns `object`, for the caller to return in turn. */
+NOINLINE void *sc_advance(slabmalloc_sc *sc, void *object);
+
+ALWAYS_INLINE void *sc_allocate(slabmalloc_sc *sc)
+{
+    uintptr_t object = sc->next;
+    if (UNLIKELY(object == NO_SLOT))
+        return sc_allocate_slow(sc);
+    uint64_t bits = word_get(sc->next_word);
+    bits &= bits - 1;
+    word_set(sc->next_word, bits);
+    if (UNLIKELY(bits == 0))
+        return sc_advance(sc, (void *)object);
+    sc->next = sc->next_base + word_lowest(bits) * sc->object_bytes;
+    return (void *)object;
+}
+
+/* ---- deallocate ---------------------------------------------------------------------------------------- */
+
+/* Each checks all there is to check, and changes nothing if the free is not right. */
+
+/* A free that is not on a slot of the current slab. [owner] */
+NOINLINE slabmalloc_status sc_free_elsewhere(slabmalloc_sc *sc, uintptr_t object);
+/* What is wrong with a free on a page that is not this allocator's. */
+NOINLINE slabmalloc_status sc_diagnose(const slabmalloc_sc *sc, uintptr_t object);
+/* The slot's bit is set in the current slab, and its word was empty or is not the cursor's: summary and cursor follow. */
+NOINLINE slabmalloc_status sc_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, size_t index);
+/* The slot's bit is set, the first of its word, in a slab that is not current; its count is still to be raised. */
+NOINLINE slabmalloc_status sc_free_first_in_listed(slabmalloc_sc *sc, slab *s, size_t index);
+/* The slab's free count has reached its limit: on to another list. */
+NOINLINE slabmalloc_status sc_relist(slabmalloc_sc *sc, slab *s);
+
+ALWAYS_INLINE uintptr_t sc_page_of(const slabmalloc_sc *sc, uintptr_t object)
+{
+    return object & (0 - (uintptr_t)sc->geometry.page_bytes);
+}
+
+/* The slot at `offset` in a slab; a value of at least capacity: none begins there. */
+ALWAYS_INLINE size_t sc_slot_at(const slab_geometry *g, uintptr_t offset)
+{
+    quotient slot = divide(offset, g->reciprocal);
+    return LIKELY(slot.exact) ? slot.value : SIZE_MAX;
+}
+
+/* Frees `object` if a slot of the current slab begins there, else leaves it to sc_free_elsewhere. An address outside the
+ * slab, below it too, has a quotient of at least its capacity. [owner] */
+ALWAYS_INLINE slabmalloc_status sc_deallocate_owned(slabmalloc_sc *sc, void *pointer)
+{
+    uintptr_t object = (uintptr_t)pointer;
+    quotient slot = divide(object - sc->current_page, sc->reciprocal);
+    if (UNLIKELY(slot.value >= sc->current_capacity))
+        return sc_free_elsewhere(sc, object);
+    if (UNLIKELY(!slot.exact))
+        return SLABMALLOC_FREE_INTERIOR;
+    word *w = &sc->current_local[slot.value / WORD_BITS];
+    uint64_t old = word_get(w), bits = old | UINT64_C(1) << (slot.value % WORD_BITS);
+    if (UNLIKELY(bits == old))
+        return SLABMALLOC_FREE_DOUBLE;
+    /* Nothing freed remotely waits to be collected unless a slab is on the stack. */
+    if (UNLIKELY(atomic_load_explicit(&sc->pending, memory_order_relaxed) != NULL) &&
+        bitset_has(slab_remote(sc->current, &sc->geometry), slot.value))
+        return SLABMALLOC_FREE_DOUBLE;
+    word_set(w, bits);
+    if (UNLIKELY(w != sc->next_word || old == 0))
+        return sc_free_in_other_word(sc, object, slot.value);
+    if (object < sc->next)
+        sc->next = object;
+    return SLABMALLOC_OK;
+}
+
+/* Frees the object at `offset` of slab `s` of this allocator, which is not current. [owner] */
+ALWAYS_INLINE slabmalloc_status sc_free_in_listed(slabmalloc_sc *sc, slab *s, uintptr_t offset)
+{
+    quotient slot = divide(offset, sc->reciprocal);
+    if (UNLIKELY(!slot.exact || slot.value >= sc->geometry.capacity))
+        return SLABMALLOC_FREE_INTERIOR;
+    word *w = &s->local[slot.value / WORD_BITS];
+    uint64_t old = word_get(w), bits = old | UINT64_C(1) << (slot.value % WORD_BITS);
+    if (UNLIKELY(bits == old))
+        return SLABMALLOC_FREE_DOUBLE;
+    if (UNLIKELY(atomic_load_explicit(&s->is_pending, memory_order_relaxed) != 0) &&
+        bitset_has(slab_remote(s, &sc->geometry), slot.value))
+        return SLABMALLOC_FREE_DOUBLE;
+    word_set(w, bits);
+    if (UNLIKELY(old == 0))
+        return sc_free_first_in_listed(sc, s, slot.value);
+    if (UNLIKELY(++s->free_count >= s->limit))
+        return sc_relist(sc, s);
+    return SLABMALLOC_OK;
+}
+
+#endif

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A zone: its life, and objects by layout. The hot paths it calls are in sc.h; pages come and go in pages.c, statistics and
+ * audit have files of their own.
+ */
+#include "zone/zone.h"
+
+#include "base/check.h"
+#include "zone/remote.h"
+
+/* ---- life ---------------------------------------------------------------------------------------------- */
+
+slabmalloc_zone_options slabmalloc_zone_options_default(void)
+{
+    return (slabmalloc_zone_options){.classes = slabmalloc_size_classes_default()};
+}
+
+static uint32_t table_entries(const slabmalloc_size_classes *classes)
+{
+    return classes->sizes[classes->count - 1] / SLABMALLOC_GRANULE_BYTES + 1;
+}
+
+/* For each granule the smallest class that reaches it. */
+static void table_fill(slabmalloc_zone *zone, uint16_t *table)
+{
+    const slabmalloc_size_classes *classes = &zone->classes;
+    for (uint32_t granule = 0, i = 0; granule < table_entries(classes); granule++) {
+        i += granule * SLABMALLOC_GRANULE_BYTES > classes->sizes[i];
+        table[granule] = (uint16_t)((size_t)((char *)&zone->sc[i] - (char *)zone) / CACHE_LINE_BYTES);
+    }
+    zone->class_table = table;
+}
+
+slabmalloc_zone *slabmalloc_zone_create(const slabmalloc_zone_options *options)
+{
+    const slabmalloc_size_classes *classes = &options->classes;
+    if (!slabmalloc_size_classes_are_valid(classes))
+        return NULL;
+    store store;
+    store_init(&store);
+    slabmalloc_zone *zone = store_take(&store, sizeof(slabmalloc_zone) + classes->count * sizeof(slabmalloc_sc));
+    uint16_t *table = zone == NULL ? NULL : store_take(&store, table_entries(classes) * sizeof(uint16_t));
+    if (table == NULL) {
+        store_end(&store);
+        return NULL;
+    }
+    zone->classes = *classes;
+    table_fill(zone, table);
+    zone->max_bytes = classes->sizes[classes->count - 1];
+    zone->metadata_apart = options->metadata_apart;
+    zone->random_start = options->random_start;
+    zone->random_state = hash_multiply(options->seed) | 1;
+    zone->has_pager = options->pager != NULL;
+    if (zone->has_pager)
+        zone->pager = *options->pager;
+    for (uint32_t i = 0; i < classes->count; i++) {
+        slab_geometry geometry =
+            slab_geometry_of(classes->sizes[i], sizeclass_page_bytes(classes, i), options->metadata_apart);
+        sc_init(&zone->sc[i], zone, &zone->registry, i, &geometry);
+    }
+    zone->store = store;
+    if (!registry_init(&zone->registry, &zone->store)) {
+        store = zone->store;
+        store_end(&store);
+        return NULL;
+    }
+    atomic_init(&zone->owner, options->unowned ? THREAD_NONE : thread_self());
+    return zone;
+}
+
+void slabmalloc_zone_adopt(slabmalloc_zone *zone)
+{
+    atomic_store_explicit(&zone->owner, thread_self(), memory_order_relaxed);
+}
+
+static void zone_end(slabmalloc_zone *zone)
+{
+    store store = zone->store; /* the zone itself lies in it */
+    store_end(&store);
+}
+
+void slabmalloc_zone_destroy(slabmalloc_zone *zone)
+{
+    for (uint32_t i = 0; i < zone->classes.count; i++) {
+        slabmalloc_sc *sc = &zone->sc[i];
+        for (slab *s; (s = sc_remove_any(sc)) != NULL;) {
+            slab_wipe(&sc->geometry, slab_page(s));
+            if (zone->has_pager)
+                zone->pager.release(zone->pager.context, (void *)slab_page(s), sc->geometry.page_bytes);
+        }
+    }
+    zone_end(zone);
+}
+
+void slabmalloc_zone_detach(slabmalloc_zone *zone,
+                            void (*give_back)(void *context, void *page, size_t page_bytes, size_t live), void *context)
+{
+    slabmalloc_zone_collect(zone);
+    for (uint32_t i = 0; i < zone->classes.count; i++) {
+        slabmalloc_sc *sc = &zone->sc[i];
+        for (slab *s; (s = sc_remove_any(sc)) != NULL;) {
+            size_t live = sc_live(sc, s);
+            if (live == 0)
+                slab_wipe(&sc->geometry, slab_page(s));
+            if (give_back != NULL)
+                give_back(context, (void *)slab_page(s), sc->geometry.page_bytes, live);
+            else if (zone->has_pager)
+                zone->pager.release(zone->pager.context, (void *)slab_page(s), sc->geometry.page_bytes);
+        }
+    }
+    zone_end(zone);
+}
+
+/* ---- layouts ------------------------------------------------------------------------------------------- */
+
+slabmalloc_sc *zone_sc_slow(slabmalloc_zone *zone, size_t size, size_t align)
+{
+    if (size == 0 || size > zone->max_bytes || !is_power_of_two(align))
+        return NULL;
+    slabmalloc_sc *sc = zone_sc_of_size(zone, size), *end = &zone->sc[zone->classes.count];
+    while (sc < end && sc->geometry.object_bytes % align != 0)
+        sc++;
+    return sc < end ? sc : NULL;
+}
+
+int slabmalloc_zone_class_of(const slabmalloc_zone *zone, size_t size, size_t align)
+{
+    const slabmalloc_sc *sc = zone_sc((slabmalloc_zone *)zone, size, align);
+    return sc == NULL ? -1 : (int)sc->index;
+}
+
+const slabmalloc_size_classes *slabmalloc_zone_classes(const slabmalloc_zone *zone) { return &zone->classes; }
+
+slabmalloc_sc *slabmalloc_zone_sc(slabmalloc_zone *zone, int class_index)
+{
+    return class_index < 0 || (uint32_t)class_index >= zone->classes.count ? NULL : &zone->sc[class_index];
+}
+
+/* ---- objects ------------------------------------------------------------------------------------------- */
+
+/* For each hot function, the same for the layouts that zone_sc_fast leaves out: called at its end, so that it has no frame. */
+static NOINLINE void *allocate_slow(slabmalloc_zone *zone, size_t size, size_t align)
+{
+    slabmalloc_sc *sc = zone_sc_slow(zone, size, align);
+    return sc == NULL ? NULL : sc_allocate(sc);
+}
+
+void *slabmalloc_zone_allocate(slabmalloc_zone *zone, size_t size, size_t align)
+{
+    slabmalloc_sc *sc = zone_sc_fast(zone, size, align);
+    if (UNLIKELY(sc == NULL))
+        return allocate_slow(zone, size, align);
+    return sc_allocate(sc);
+}
+
+static NOINLINE slabmalloc_status deallocate_owned_slow(slabmalloc_zone *zone, void *object, size_t size, size_t align)
+{
+    slabmalloc_sc *sc = zone_sc_slow(zone, size, align);
+    return sc == NULL ? SLABMALLOC_INVALID_LAYOUT : sc_deallocate_owned(sc, object);
+}
+
+slabmalloc_status slabmalloc_zone_deallocate_owned(slabmalloc_zone *zone, void *object, size_t size, size_t align)
+{
+    slabmalloc_sc *sc = zone_sc_fast(zone, size, align);
+    if (UNLIKELY(sc == NULL))
+        return deallocate_owned_slow(zone, object, size, align);
+    return sc_deallocate_owned(sc, object);
+}
+
+static NOINLINE slabmalloc_status deallocate_remote(slabmalloc_zone *zone, void *object, size_t size, size_t align)
+{
+    slabmalloc_sc *sc = zone_sc(zone, size, align);
+    return sc == NULL ? SLABMALLOC_INVALID_LAYOUT : remote_deallocate(sc, object);
+}
+
+slabmalloc_status slabmalloc_zone_deallocate(slabmalloc_zone *zone, void *object, size_t size, size_t align)
+{
+    if (UNLIKELY(!zone_is_owner(zone)))
+        return deallocate_remote(zone, object, size, align);
+    slabmalloc_sc *sc = zone_sc_fast(zone, size, align);
+    if (UNLIKELY(sc == NULL))
+        return deallocate_owned_slow(zone, object, size, align);
+    return sc_deallocate_owned(sc, object);
+}
+
+size_t slabmalloc_zone_allocate_many(slabmalloc_zone *zone, size_t size, size_t align, void **objects, size_t count)
+{
+    slabmalloc_sc *sc = zone_sc(zone, size, align);
+    size_t done = 0;
+    while (sc != NULL && done < count && (objects[done] = sc_allocate(sc)) != NULL)
+        done++;
+    return done;
+}
+
+static inline slab *sc_find(const slabmalloc_sc *sc, uintptr_t page)
+{
+    return page == sc->current_page && sc->current != NULL ? sc->current : registry_probe(sc->registry, page);
+}
+
+/* Sets the bit of `object`, after every check; nothing else. */
+static slabmalloc_status mark_free(slabmalloc_sc *sc, uintptr_t object)
+{
+    const slab_geometry *g = &sc->geometry;
+    uintptr_t page = sc_page_of(sc, object);
+    slab *s = sc_find(sc, page);
+    if (UNLIKELY(s->sc != sc))
+        return sc_diagnose(sc, object);
+    size_t index = sc_slot_at(g, object - page);
+    if (UNLIKELY(index >= g->capacity))
+        return SLABMALLOC_FREE_INTERIOR;
+    word *w = &s->local[index / WORD_BITS];
+    if (UNLIKELY((word_get(w) & word_bit(index)) != 0))
+        return SLABMALLOC_FREE_DOUBLE;
+    if (UNLIKELY(atomic_load_explicit(&s->is_pending, memory_order_relaxed) != 0) && bitset_has(slab_remote(s, g), index))
+        return SLABMALLOC_FREE_DOUBLE;
+    word_set(w, word_get(w) | word_bit(index));
+    return SLABMALLOC_OK;
+}
+
+/* The rest of a free whose bit is set, or, if `is_undone`, the bit taken back. */
+static void finish_free(slabmalloc_sc *sc, uintptr_t object, bool is_undone)
+{
+    uintptr_t page = sc_page_of(sc, object);
+    slab *s = sc_find(sc, page);
+    size_t index = sc_slot_at(&sc->geometry, object - page);
+    word *w = &s->local[index / WORD_BITS];
+    if (is_undone) {
+        word_set(w, word_get(w) & ~word_bit(index));
+        return;
+    }
+    if (s != sc->current && sc->geometry.shape.levels > 1)
+        bitset_raise(&sc->geometry.shape, s->local, index / WORD_BITS);
+    if (s == sc->current)
+        sc_free_in_other_word(sc, object, index);
+    else if (++s->free_count >= s->limit)
+        sc_relist(sc, s);
+}
+
+/* First every bit is set, which finds all that is wrong, repetitions too, and can be undone; then the bookkeeping follows
+ * in the same order, as that many single frees would have done it. */
+slabmalloc_status slabmalloc_zone_deallocate_many(slabmalloc_zone *zone, void *const *objects, size_t count, size_t size,
+                                                  size_t align, size_t *bad_index)
+{
+    slabmalloc_sc *sc = zone_sc(zone, size, align);
+    slabmalloc_status status = sc == NULL ? SLABMALLOC_INVALID_LAYOUT : SLABMALLOC_OK;
+    size_t done = 0;
+    while (status == SLABMALLOC_OK && done < count) {
+        status = mark_free(sc, (uintptr_t)objects[done]);
+        done += status == SLABMALLOC_OK;
+    }
+    if (status != SLABMALLOC_OK && bad_index != NULL)
+        *bad_index = done;
+    for (size_t i = 0; i < done; i++)
+        finish_free(sc, (uintptr_t)objects[i], status != SLABMALLOC_OK);
+    return status;
+}
+
+/* ---- what is there --------------------------------------------------------------------------------------- */
+
+slab *zone_find(const slabmalloc_zone *zone, uintptr_t address)
+{
+    size_t sizes[] = {zone->classes.base_page_bytes, zone->classes.large_page_bytes};
+    for (int i = 0; i < 2; i++) {
+        slab *s = registry_find(&zone->registry, address & ~(uintptr_t)(sizes[i] - 1));
+        if (s != &registry_nothing && address - slab_page(s) < s->sc->geometry.page_bytes)
+            return s;
+    }
+    return NULL;
+}
+
+size_t slabmalloc_zone_collect(slabmalloc_zone *zone)
+{
+    size_t count = 0;
+    for (uint32_t i = 0; i < zone->classes.count; i++)
+        count += remote_collect(&zone->sc[i]);
+    return count;
+}
+
+slabmalloc_slot_info slabmalloc_zone_inspect(slabmalloc_zone *zone, const void *address)
+{
+    slab *s = zone_find(zone, (uintptr_t)address);
+    if (s == NULL)
+        return (slabmalloc_slot_info){.page = NULL};
+    const slab_geometry *g = &s->sc->geometry;
+    uintptr_t page = slab_page(s);
+    size_t index = min_size(divide((uintptr_t)address - page, g->reciprocal).value, g->capacity);
+    return (slabmalloc_slot_info){
+        .page = (void *)page,
+        .page_bytes = g->page_bytes,
+        .object_bytes = g->object_bytes,
+        .slot_index = index,
+        .capacity = g->capacity,
+        .object = (void *)(page + index * g->object_bytes),
+        .is_live = index < g->capacity && !bitset_has(s->local, index) && !bitset_has(slab_remote(s, g), index),
+    };
+}

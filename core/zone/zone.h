@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A zone, floor 2: one size-class allocator per class, the registry of its pages, and its pager if it has one.
+ *
+ * Invariants (`slabmalloc_zone_audit`): every slab on an allocator's lists is in the registry, and no other;
+ * for each class: pages = pages_taken - pages_returned = number of its slabs.
+ */
+#ifndef SLABMALLOC_ZONE_ZONE_H
+#define SLABMALLOC_ZONE_ZONE_H
+
+#include "slab/pager.h"
+#include "slab/sizeclass.h"
+#include "zone/registry.h"
+#include "zone/sc.h"
+
+/* What the floor above wants to hear of; each may be NULL. */
+typedef struct zone_watcher {
+    void *context;
+    void (*joined)(void *context, slab *s);  /* the slab's page can be allocated from */
+    void (*left)(void *context, slab *s);    /* it is about to leave */
+    void (*drained)(void *context, slab *s); /* it is not current, and has come to another list by frees */
+} zone_watcher;
+
+struct slabmalloc_zone {
+    _Atomic uintptr_t owner; /* thread_self() of the owner, or THREAD_NONE; set by adopt */
+    uint32_t max_bytes;      /* the largest class */
+    bool metadata_apart, random_start, has_pager;
+    const uint16_t *class_table; /* by granule: where the class's allocator is, in cache lines from the zone on */
+    uint64_t random_state;
+    slabmalloc_pager pager;
+    registry registry;
+    store store;
+    zone_watcher watcher;
+    slabmalloc_size_classes classes;
+    slabmalloc_sc sc[]; /* classes.count of them */
+};
+
+/* One page from the pager into `sc`; false: there is none. */
+bool zone_refill_from_pager(slabmalloc_zone *zone, slabmalloc_sc *sc);
+/* The slab whose page holds `address`, or NULL. [any thread] */
+slab *zone_find(const slabmalloc_zone *zone, uintptr_t address);
+
+ALWAYS_INLINE bool zone_is_owner(const slabmalloc_zone *zone)
+{
+    return LIKELY(atomic_load_explicit(&zone->owner, memory_order_relaxed) == thread_self());
+}
+
+/* The allocator for a layout whose class is not simply the one of its size; NULL: an invalid layout. */
+NOINLINE slabmalloc_sc *zone_sc_slow(slabmalloc_zone *zone, size_t size, size_t align);
+
+ALWAYS_INLINE slabmalloc_sc *zone_sc_of_size(slabmalloc_zone *zone, size_t size)
+{
+    size_t lines = zone->class_table[(size + SLABMALLOC_GRANULE_BYTES - 1) / SLABMALLOC_GRANULE_BYTES];
+    slabmalloc_sc *sc = (slabmalloc_sc *)((char *)zone + lines * CACHE_LINE_BYTES);
+    __asm__("" : "+r"(sc)); /* one register from here on: compilers would rather add up each field's address anew */
+    return sc;
+}
+
+/* The allocator for a layout in the common case, else NULL. A class c >= size with align | c is at least round_up(size,
+ * align); so the first such class is the one to take, and for most layouts it is simply the class of the size. */
+ALWAYS_INLINE slabmalloc_sc *zone_sc_fast(slabmalloc_zone *zone, size_t size, size_t align)
+{
+    if (UNLIKELY(size - 1 >= zone->max_bytes))
+        return NULL;
+    slabmalloc_sc *sc = zone_sc_of_size(zone, size);
+    /* align = 0 makes the mask all ones, and no size is 0 under that. */
+    return LIKELY(((sc->object_bytes | align) & (align - 1)) == 0) ? sc : NULL;
+}
+
+static inline slabmalloc_sc *zone_sc(slabmalloc_zone *zone, size_t size, size_t align)
+{
+    slabmalloc_sc *sc = zone_sc_fast(zone, size, align);
+    return sc != NULL ? sc : zone_sc_slow(zone, size, align);
+}
+
+#endif

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""``slabmalloc doctor`` (floor 6): what this machine and this interpreter offer.
+
+It changes nothing and always ends with status 0: it is what one sends along with a question.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import resource
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+
+from slabmalloc.process import refusals
+
+__all__ = ["findings", "main", "version"]
+
+Value = str | int | bool | None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints the findings, as text or JSON; 0."""
+    parser = argparse.ArgumentParser(prog="slabmalloc doctor", description="What this machine and interpreter offer.")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    found = findings()
+    if parser.parse_args(arguments).json:
+        print(json.dumps(found, indent=2))
+        return 0
+    for title, rows in found.items():
+        print(title)
+        absent = "can be installed" if title == "domains" else "-"
+        for name, value in rows.items():
+            print(f"  {name.replace('_', ' '):<30}{absent if value is None else _text(value)}")
+    return 0
+
+
+def findings() -> dict[str, dict[str, Value]]:
+    """Sections with their rows. In `domains`, null (None) means that the domain can be installed here, text says why not.
+
+    >>> sorted(findings())
+    ['domains', 'interpreter', 'machine', 'slabmalloc']
+    """
+    return {
+        "slabmalloc": {"version": version(), "form": _form()},
+        "interpreter": _interpreter(),
+        "machine": _machine(),
+        "domains": dict(refusals()),
+    }
+
+
+def version() -> str:
+    """The version of the installed package; 'unknown' when it runs from a source tree."""
+    try:
+        return importlib.metadata.version("slabmalloc")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _form() -> str:
+    if os.environ.get("SLABMALLOC_PURE", "0") not in ("", "0"):
+        return "pure Python, as SLABMALLOC_PURE asks"
+    has_extension = importlib.util.find_spec("slabmalloc._native") is not None
+    return "native" if has_extension else "pure Python: there is no native extension"
+
+
+def _interpreter() -> dict[str, Value]:
+    return {
+        "implementation": platform.python_implementation(),
+        "version": platform.python_version(),
+        "executable": sys.executable,
+        "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+        "shared_library": bool(sysconfig.get_config_var("Py_ENABLE_SHARED")),
+        "PYTHONMALLOC": os.environ.get("PYTHONMALLOC"),
+        "LD_PRELOAD": os.environ.get("LD_PRELOAD"),
+    }
+
+
+def _machine() -> dict[str, Value]:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    found: dict[str, Value] = {
+        "system": f"{platform.system()} {platform.release()}",
+        "architecture": platform.machine(),
+        "c_library": " ".join(platform.libc_ver()) or None,
+        "processors": os.cpu_count(),
+        "os_page_bytes": os.sysconf("SC_PAGE_SIZE"),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "memory_limit": _read("/sys/fs/cgroup/memory.max"),
+        "address_space_limit": None if limit == resource.RLIM_INFINITY else limit,
+        "overcommit_memory": _read("/proc/sys/vm/overcommit_memory"),
+        "transparent_huge_pages": _chosen(_read("/sys/kernel/mm/transparent_hugepage/enabled")),
+        "transparent_huge_pages_defrag": _chosen(_read("/sys/kernel/mm/transparent_hugepage/defrag")),
+    }
+    for pool in sorted(Path("/sys/kernel/mm/hugepages").glob("hugepages-*")):
+        size = pool.name.removeprefix("hugepages-")
+        free, total = _read(pool / "free_hugepages"), _read(pool / "nr_hugepages")
+        found[f"huge_pages_{size}"] = f"{free} free of {total}"
+    return found
+
+
+def _read(path: str | Path) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
+
+
+def _chosen(words: str | None) -> str | None:
+    """The word in brackets, as the kernel marks the setting in effect."""
+    return None if words is None else words.partition("[")[2].partition("]")[0] or words
+
+
+def _text(value: str | int | bool) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""Aligned mappings, from whichever of two makers is here (floor 5).
+
+The native `Mapping` cuts an aligned mapping exactly, takes huge pages and maps files. Where the extension can't be
+loaded, mmap of the standard library serves anonymous memory, aligned by mapping more: that costs addresses, not memory.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from contextlib import suppress
+from typing import Protocol
+
+from ..pages import address_of
+
+__all__ = ["Mapping", "map_anonymous", "map_file", "map_huge", "native_type", "require_native"]
+
+
+class Mapping(Protocol):
+    """Mapped memory; unmapped when it is dropped and its last view is gone."""
+
+    @property
+    def address(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def view(self) -> memoryview:
+        """All of it, writable, format ``B``."""
+
+    def purge(self, offset: int, size: int) -> None:
+        """Drops physical memory; private memory reads as zero afterwards. OSError if the system refuses."""
+
+
+def map_anonymous(size: int, align: int, *, advise_huge: bool = False) -> Mapping:
+    """Private memory, zero, aligned to `align`; OSError if the system refuses, but not if it refuses the advice."""
+    native = native_type()
+    if native is None:
+        return _PlainMapping(size, align, advise_huge)
+    mapping = _NativeMapping(native.anonymous(size, align=align))
+    if advise_huge:
+        mapping.advise_huge()
+    return mapping
+
+
+def map_huge(size: int, align: int) -> Mapping:
+    """Private memory in explicit huge pages; OSError if there are none, NotImplementedError without the extension."""
+    return _NativeMapping(require_native("explicit huge pages need").anonymous(size, align=align, huge=True))
+
+
+def map_file(fd: int, size: int, align: int, offset: int, purpose: str) -> Mapping:
+    """`size` bytes of a file from `offset` on, shared and writable, even beyond the file's present end; OSError if the
+    system refuses, NotImplementedError without the extension (the text starts with `purpose`)."""
+    return _NativeMapping(require_native(purpose).file(fd, size, align=align, offset=offset))
+
+
+class _NativeObject(Protocol):
+    address: int
+    size: int
+
+    def purge(self, offset: int, size: int, /) -> None: ...
+
+    def advise_huge(self) -> None: ...
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
+class _NativeType(Protocol):
+    def anonymous(self, size: int, *, align: int = ..., huge: bool = ...) -> _NativeObject: ...
+
+    def file(self, fd: int, size: int, *, align: int = ..., offset: int = ...) -> _NativeObject: ...
+
+
+def native_type() -> _NativeType | None:
+    """The extension's Mapping, if there is one and the client has not asked to do without."""
+    if os.environ.get("SLABMALLOC_PURE", "0") not in ("", "0"):
+        return None
+    try:
+        from .. import _native
+    except ImportError:
+        return None
+    native: _NativeType = _native.Mapping
+    return native
+
+
+def require_native(purpose: str) -> _NativeType:
+    """The extension's Mapping; NotImplementedError, whose text starts with `purpose`, if there is none."""
+    native = native_type()
+    if native is None:
+        raise NotImplementedError(
+            f"{purpose} slabmalloc's compiled extension, which is not loaded (SLABMALLOC_PURE is set, or it was not built)"
+        )
+    return native
+
+
+class _NativeMapping:
+    def __init__(self, memory: _NativeObject) -> None:
+        self._memory = memory
+        self.address = memory.address
+        self.size = memory.size
+
+    def view(self) -> memoryview:
+        return memoryview(self._memory).cast("B")
+
+    def purge(self, offset: int, size: int) -> None:
+        self._memory.purge(offset, size)
+
+    def advise_huge(self) -> None:
+        with suppress(OSError):  # a kernel without transparent huge pages; the memory is as good without
+            self._memory.advise_huge()
+
+
+class _PlainMapping:
+    def __init__(self, size: int, align: int, advise_huge: bool) -> None:
+        excess = align - mmap.PAGESIZE if align > mmap.PAGESIZE else 0
+        self._memory = mmap.mmap(-1, size + excess, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        start = address_of(self._memory)
+        self._skip = -start % align
+        self.address = start + self._skip
+        self.size = size
+        if advise_huge and hasattr(mmap, "MADV_HUGEPAGE"):
+            with suppress(OSError):
+                self._memory.madvise(mmap.MADV_HUGEPAGE)
+
+    def view(self) -> memoryview:
+        return memoryview(self._memory)[self._skip : self._skip + self.size]
+
+    def purge(self, offset: int, size: int) -> None:
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._memory.madvise(mmap.MADV_DONTNEED, self._skip + offset, size)

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""A segment's bytes, as its one writer and its many readers see them (floor 5).
+
+Both know a segment as an open descriptor, be it of a file or of shared memory. The writer holds the exclusive lock, and
+keeps header and table mapped; addresses of pages never move, because all that the segment may become is mapped from the
+start. A reader maps what is there, read-only, and maps again when the segment has grown.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from io import FileIO
+from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
+from threading import Lock
+from zlib import crc32
+
+from ..errors import InvalidPage, OutOfMemory
+from ..pages import MAX_PAGE_BYTES, readable_bytes
+from .mapping import Mapping, map_file, require_native
+from .segment import CLEAN, HEADER_BYTES, OPEN, UNIT_BYTES, Header, read_header, table_byte
+
+__all__ = ["SegmentReader", "SegmentWriter"]
+
+BACKING_STEP_BYTES = 1 << 20
+
+
+class SegmentWriter:
+    """The segment in the hands of the one process that may change it; marked open until `close`.
+
+    Ends with an exception, and nothing changed, if the segment is locked, not a segment, or can't be mapped.
+    """
+
+    def __init__(self, file: FileIO, where: str, *, size: int, max_size: int) -> None:
+        require_native(f"{where} needs, to be written,")
+        self.where = where
+        self._file = file
+        self._backed_bytes = 0
+        _lock(file, where)
+        if _length(file) == 0:
+            _create(file, size, max_size)
+        self.header, self.was_clean = read_header(os.pread(file.fileno(), HEADER_BYTES, 0), where)
+        _check_length(file, self.header, where)
+        mapping = _map_pages(file, self.header, where)
+        self.address = mapping.address
+        self.memory = mapping.view()
+        self._head = mmap(file.fileno(), self.header.head_bytes, MAP_SHARED, PROT_READ | PROT_WRITE)
+        self.table = memoryview(self._head)[HEADER_BYTES:]
+
+    def table_fits(self) -> bool:
+        """True if the table is the one that was there when the segment was closed."""
+        return crc32(self.used_table()) == self.header.table_crc
+
+    def used_table(self) -> bytes:
+        """The table, as long as there are pages."""
+        return bytes(self.table[: self.header.size // UNIT_BYTES])
+
+    def mark(self, offset: int, size: int, state: int) -> None:
+        """Says in the table what is at `offset`: one byte, so it is never half said."""
+        self.table[offset // UNIT_BYTES] = table_byte(state, size)
+
+    def update(self, **changes: int) -> None:
+        """Changes fields of the header."""
+        self.header = self.header.write(memoryview(self._head), **changes)
+
+    def opened(self, backed_bytes: int) -> None:
+        """The segment is believed, and this process's from now on; `backed_bytes` of it have been written before."""
+        self._backed_bytes = backed_bytes
+        self.update(state=OPEN, writer=os.getpid(), table_crc=0)
+
+    def grow(self) -> bool:
+        """Doubles the room for pages; False if it is as large as it may be. OutOfMemory if the system refuses."""
+        old, new = self.header.size, min(2 * self.header.size, self.header.max_size)
+        if new == old:
+            return False
+        try:
+            os.ftruncate(self._file.fileno(), max(self.header.head_bytes + new, _length(self._file)))
+            _allocate_blocks(self._file, HEADER_BYTES + old // UNIT_BYTES, HEADER_BYTES + new // UNIT_BYTES)
+        except OSError as error:
+            raise OutOfMemory(
+                f"{self.where} can't grow from {readable_bytes(old)} to {readable_bytes(new)}: {error}"
+            ) from error
+        self.update(size=new)
+        return True
+
+    def back(self, end: int) -> None:
+        """Pages below `end` have disk blocks, or memory: a full disk is an OutOfMemory here, and no SIGBUS later."""
+        if end <= self._backed_bytes:
+            return
+        ahead = self._backed_bytes + max(BACKING_STEP_BYTES, self._backed_bytes >> 3)
+        wanted = max(end, min(ahead, self.header.size))
+        for target in (wanted, end):
+            try:
+                _allocate_blocks(
+                    self._file, self.header.head_bytes + self._backed_bytes, self.header.head_bytes + target
+                )
+            except OSError as error:
+                refused = error
+            else:
+                self._backed_bytes = target
+                return
+        raise OutOfMemory(f"{self.where} gets no room for its next page: {refused}") from refused
+
+    def flush(self) -> None:
+        """Waits until all that was written is on the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self, *, is_clean: bool) -> None:
+        """Lets go of memory and lock. Clean: contents first, then the word for it; otherwise nothing is written."""
+        if is_clean:
+            self.flush()
+            self.update(state=CLEAN, writer=0, table_crc=crc32(self.used_table()))
+            self.flush()
+        self.memory.release()
+        self.table.release()
+        self._head.close()
+        self._file.close()
+
+
+class SegmentReader:
+    """The segment as others see it: read-only, while its writer goes on. Needs no extension.
+
+    Addresses stay valid until `close`: when the segment has grown, a longer mapping is made beside the old ones.
+    """
+
+    def __init__(self, file: FileIO, where: str) -> None:
+        self.where = where
+        self._file = file
+        self._mappings: list[tuple[int, memoryview, mmap]] = []  # (address, bytes, owner), the longest last
+        self._lock = Lock()
+        self.refresh()
+
+    def refresh(self) -> Header:
+        """The header as it is now."""
+        self.header, _ = read_header(os.pread(self._file.fileno(), HEADER_BYTES, 0), self.where)
+        _check_length(self._file, self.header, self.where)
+        return self.header
+
+    def view(self, offset: int, size: int) -> memoryview:
+        """`size` bytes from `offset` on."""
+        return self._longest(offset + size)[1][offset : offset + size]
+
+    def address_of(self, offset: int) -> int:
+        """Where `offset` is in this process."""
+        return self._longest(offset + 1)[0] + offset
+
+    def offset_of(self, address: int) -> int | None:
+        """The offset at an address that `address_of` gave; None for any other."""
+        for start, memory, _ in self._mappings:
+            if 0 <= address - start < memory.nbytes:
+                return address - start
+        return None
+
+    def _longest(self, end: int) -> tuple[int, memoryview, mmap]:
+        """A mapping that reaches `end`, which is known to be within the segment."""
+        with self._lock:
+            if not self._mappings or self._mappings[-1][1].nbytes < end:
+                header = self.refresh()
+                owner = mmap(self._file.fileno(), header.size, MAP_SHARED, PROT_READ, offset=header.head_bytes)
+                self._mappings.append((_address_of_readonly(owner), memoryview(owner), owner))
+            return self._mappings[-1]
+
+    def close(self) -> None:
+        """Lets go; what views still see stays mapped until they are gone."""
+        self._mappings.clear()
+        self._file.close()
+
+
+def _lock(file: FileIO, where: str) -> None:
+    """Takes the writer's lock, for as long as the file is open; BlockingIOError if somebody has it."""
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BlockingIOError(
+            errno.EWOULDBLOCK, f"{where} has a writer already: close it there, or attach with readonly=True"
+        ) from None
+
+
+def _length(file: FileIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _check_length(file: FileIO, header: Header, where: str) -> None:
+    needed = header.head_bytes + header.size
+    if _length(file) < needed:
+        raise InvalidPage(f"{where} is truncated: it has {_length(file)} bytes and needs {needed}")
+
+
+def _allocate_blocks(file: FileIO, start: int, end: int) -> None:
+    if end > start:
+        os.posix_fallocate(file.fileno(), start, end - start)
+
+
+def _map_pages(file: FileIO, header: Header, where: str) -> Mapping:
+    """Addresses for all pages that there may ever be."""
+    try:
+        return map_file(file.fileno(), header.max_size, header.align, header.head_bytes, where)
+    except (OSError, MemoryError) as error:
+        raise OutOfMemory(
+            f"no address space for {where}: {readable_bytes(header.max_size)} are reserved so that it may grow in "
+            f"place ({error}); make it with a smaller max_size"
+        ) from error
+
+
+def _create(file: FileIO, size: int, max_size: int) -> None:
+    """Makes an empty file an empty segment; the header comes last."""
+    size = -(-size // UNIT_BYTES) * UNIT_BYTES
+    max_size = max(size, -(-max_size // UNIT_BYTES) * UNIT_BYTES)
+    align = min(1 << max_size.bit_length() - 1, MAX_PAGE_BYTES)
+    header = Header(state=CLEAN, size=size, max_size=max_size, align=align, table_crc=crc32(bytes(size // UNIT_BYTES)))
+    os.ftruncate(file.fileno(), header.head_bytes + size)
+    _allocate_blocks(file, 0, HEADER_BYTES + size // UNIT_BYTES)
+    head = bytearray(HEADER_BYTES)
+    header.write(memoryview(head))
+    os.pwrite(file.fileno(), head, 0)
+
+
+def _address_of_readonly(memory: mmap) -> int:
+    """Address of memory that ctypes would take only if it were writable."""
+    import ctypes  # only who reads pays for its import
+
+    class PyBuffer(ctypes.Structure):  # of CPython's stable interface
+        _fields_ = (
+            ("buf", ctypes.c_void_p),
+            ("obj", ctypes.c_void_p),
+            ("len", ctypes.c_ssize_t),
+            ("itemsize", ctypes.c_ssize_t),
+            ("readonly", ctypes.c_int),
+            ("ndim", ctypes.c_int),
+            *((name, ctypes.c_void_p) for name in ("format", "shape", "strides", "suboffsets", "internal")),
+        )
+
+    buffer = PyBuffer()
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(memory), ctypes.byref(buffer), 0)
+    address = int(buffer.buf)
+    ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+    return address

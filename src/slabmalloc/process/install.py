@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""slabmalloc under the running interpreter (floor 5): install, statistics, give-back.
+
+This is the wrapper form. From `install` on, CPython's new blocks of the chosen domains come from slabmalloc's heap; blocks
+that are older stay with the allocator that made them, and so do blocks that are too large for the heap. There is no way
+back: the hooks stay until the process ends.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Final
+
+from .records import DomainStats, ProcessStats
+
+__all__ = ["DOMAINS", "install", "refusals", "stats", "trim"]
+
+DOMAINS: Final = ("obj", "mem")
+"""The domains of CPython that can be installed in a running interpreter."""
+
+_NO_EXTENSION: Final = "the process allocator needs slabmalloc's native extension, and this installation has none"
+_TRACING: Final = "tracemalloc is tracing, and takes its hooks and ours away when it stops: call tracemalloc.stop() first"
+
+
+def install(domains: Iterable[str] = DOMAINS) -> None:
+    """Serves new blocks of CPython's `domains` (``"obj"``, ``"mem"``) from slabmalloc. A domain that is installed stays so.
+
+    Raises ValueError for a name that is no such domain, and RuntimeError, with the reason, where the interpreter can't be
+    served: free-threaded builds, sub-interpreters that exist already, `tracemalloc` at work, no native extension.
+
+    >>> import slabmalloc
+    >>> slabmalloc.install()                                          # doctest: +SKIP
+    >>> sorted(slabmalloc.stats().domains)                            # doctest: +SKIP
+    ['mem', 'obj']
+    """
+    names = (domains,) if isinstance(domains, str) else tuple(domains)
+    for name in names:
+        if name not in DOMAINS:
+            raise ValueError(f"{name!r} is not a domain that can be installed; there are: {', '.join(DOMAINS)}")
+    binding = _binding()
+    if _is_tracing() and not set(names) <= set(binding.counters()[0]):
+        raise RuntimeError(_TRACING)
+    binding.install(names)
+
+
+def stats() -> ProcessStats:
+    """What the heap holds now and what each installed domain did; all zero before `install`.
+
+    >>> stats().conserved
+    True
+    """
+    try:
+        domains, heap = _binding().counters()
+    except RuntimeError:
+        return ProcessStats()
+    return ProcessStats({name: DomainStats(**row) for name, row in domains.items()}, **heap)
+
+
+def trim() -> int:
+    """Gives all memory that is free back to the operating system at once: empty pages, and the empty OS pages inside those
+    that are partly used. Returns the bytes given back by this call; 0 before `install`."""
+    try:
+        return int(_binding().trim())
+    except RuntimeError:
+        return 0
+
+
+def refusals() -> dict[str, str | None]:
+    """Per domain of CPython: None if `install` takes it here and now, else why not.
+
+    >>> refusals()["raw"]
+    'served only before the interpreter starts'
+    """
+    try:
+        reason = _binding().refusal()
+    except RuntimeError as error:
+        reason = str(error)
+    if reason is None and _is_tracing():
+        reason = _TRACING
+    return {**dict.fromkeys(DOMAINS, reason), "raw": "served only before the interpreter starts"}
+
+
+def _binding() -> ModuleType:
+    """The native part; RuntimeError where there is none, or where it can't be loaded (in a sub-interpreter)."""
+    try:
+        return importlib.import_module("slabmalloc.process._pymem")
+    except ModuleNotFoundError as error:
+        raise RuntimeError(_NO_EXTENSION) from error
+    except ImportError as error:
+        raise RuntimeError(f"slabmalloc's native extension can't be loaded: {error}") from error
+
+
+def _is_tracing() -> bool:
+    # Not `tracemalloc`, which imports a good deal: the interpreter can trace without it having been imported.
+    tracer = sys.modules.get("_tracemalloc") or importlib.import_module("_tracemalloc")
+    return bool(tracer.is_tracing())

@@ -1,0 +1,431 @@
+# SPDX-License-Identifier: MIT
+"""CPython's domains on slabmalloc: what the hooks do, seen from Python and through CPython's own allocation functions.
+
+An installation lasts until the process ends, so each test runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+pytest.importorskip("slabmalloc.process._pymem", reason="needs the native extension")
+
+has_own_locks = sys.version_info >= (3, 12)
+
+PRELUDE = """
+import ctypes, gc, os, sys, threading
+import slabmalloc
+from slabmalloc.process import _pymem, stats
+
+def declare(name, *arguments, result=ctypes.c_void_p):
+    function = getattr(ctypes.pythonapi, name)
+    function.argtypes, function.restype = arguments, result
+    return function
+
+size, pointer = ctypes.c_size_t, ctypes.c_void_p
+malloc, realloc, calloc, free = {}, {}, {}, {}
+for domain, prefix in (("obj", "PyObject_"), ("mem", "PyMem_")):
+    malloc[domain] = declare(prefix + "Malloc", size)
+    calloc[domain] = declare(prefix + "Calloc", size, size)
+    realloc[domain] = declare(prefix + "Realloc", pointer, size)
+    free[domain] = declare(prefix + "Free", pointer, result=None)
+
+def is_sound():
+    assert _pymem.audit() is None, _pymem.audit()
+    assert stats().conserved, stats()
+"""
+
+
+def run(program: str, *options: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Runs the program, `PRELUDE` first, in an interpreter of its own."""
+    command = [sys.executable, *options, "-c", PRELUDE + textwrap.dedent(program)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **settings)  # type: ignore[call-overload, no-any-return]
+
+
+def check(program: str, *options: str, **settings: object) -> str:
+    """As `run`; the program must end well. Returns its output."""
+    done = run(program, *options, **settings)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_before_installation_everything_is_zero() -> None:
+    check("""
+        assert stats() == slabmalloc.process.ProcessStats() and slabmalloc.trim() == 0 and _pymem.audit() is None
+    """)
+
+
+def test_unknown_domains_are_named() -> None:
+    check("""
+        for domain in ("raw", "objects", ""):
+            try:
+                slabmalloc.install((domain,))
+            except ValueError as error:
+                assert repr(domain) in str(error) and "obj, mem" in str(error)
+            else:
+                raise AssertionError(domain)
+        assert not stats().domains
+    """)
+
+
+@pytest.mark.parametrize("domain", ["obj", "mem"])
+def test_one_domain_alone(domain: str) -> None:
+    check(f"""
+        slabmalloc.install("{domain}")
+        slabmalloc.install(["{domain}"])
+        assert list(stats().domains) == ["{domain}"]
+        before = stats().domains["{domain}"].served_blocks
+        block = malloc["{domain}"](100)
+        assert stats().domains["{domain}"].served_blocks > before
+        free["{domain}"](block)
+        is_sound()
+    """)
+
+
+def test_blocks_are_counted_and_conserved() -> None:
+    check("""
+        slabmalloc.install()
+        kept = [bytes(i % 3000) for i in range(50_000)]
+        row = stats().domains["obj"]
+        assert row.served_blocks >= 49_000 and row.served_bytes >= 49_000 * 1_000
+        held = stats()
+        assert held.live_bytes <= held.mapped_bytes <= held.peak_mapped_bytes <= held.reserved_bytes
+        is_sound()
+        del kept[::2]
+        is_sound()
+        del kept
+        gc.collect()
+        assert stats().live_bytes < held.live_bytes // 10
+        is_sound()
+    """)
+
+
+@pytest.mark.parametrize("domain", ["obj", "mem"])
+def test_no_bytes_are_still_a_block(domain: str) -> None:
+    check(f"""
+        slabmalloc.install()
+        blocks = [malloc["{domain}"](0) for _ in range(1000)] + [calloc["{domain}"](0, 5) for _ in range(1000)]
+        assert all(blocks) and len(set(blocks)) == 2000 and not any(block % 16 for block in blocks)
+        blocks = [realloc["{domain}"](block, 0) for block in blocks]
+        assert all(blocks) and len(set(blocks)) == 2000
+        for block in blocks:
+            free["{domain}"](block)
+        free["{domain}"](None)
+        is_sound()
+    """)
+
+
+@pytest.mark.parametrize("domain", ["obj", "mem"])
+def test_calloc_clears_what_was_used_before(domain: str) -> None:
+    check(f"""
+        slabmalloc.install()
+        for bytes_each in (1, 16, 100, 1000, 8192, 8193, 100_000):
+            blocks = [malloc["{domain}"](bytes_each) for _ in range(50)]
+            for block in blocks:
+                ctypes.memset(block, 0xFF, bytes_each)
+            for block in blocks:
+                free["{domain}"](block)
+            for _ in range(50):
+                assert ctypes.string_at(calloc["{domain}"](1, bytes_each), bytes_each) == bytes(bytes_each)
+        assert calloc["{domain}"](2**62, 4) is None and calloc["{domain}"](2**33, 2**33) is None
+        is_sound()
+    """)
+
+
+@pytest.mark.parametrize("domain", ["obj", "mem"])
+def test_realloc_keeps_contents_within_and_across_the_border(domain: str) -> None:
+    check(f"""
+        import random
+        slabmalloc.install()
+        random.seed(20)
+        print(random.getstate()[1][0])
+        sizes = [1, 15, 16, 17, 100, 129, 500, 5000, 8191, 8192, 8193, 20_000, 300_000]
+        for _ in range(2000):
+            old, new = random.choice(sizes), random.choice(sizes)
+            content = random.randbytes(old)
+            block = malloc["{domain}"](old)
+            ctypes.memmove(block, content, old)
+            block = realloc["{domain}"](block, new)
+            assert ctypes.string_at(block, min(old, new)) == content[: min(old, new)]
+            free["{domain}"](block)
+        is_sound()
+    """)
+
+
+def test_realloc_within_the_class_stays_in_place() -> None:
+    check("""
+        slabmalloc.install()
+        block = malloc["mem"](113)
+        before = stats().domains["mem"].resized_blocks
+        assert all(realloc["mem"](block, size) == block for size in (128, 113, 120))
+        assert stats().domains["mem"].resized_blocks >= before + 3
+        assert realloc["mem"](block, 8) != block
+        is_sound()
+    """)
+
+
+def test_older_blocks_stay_with_their_maker() -> None:
+    check("""
+        older = {domain: [malloc[domain](n) for n in (1, 100, 512, 5000, 100_000)] for domain in malloc}
+        texts = [str(i) * 20 for i in range(1000)]
+        slabmalloc.install()
+        for domain, blocks in older.items():
+            freed = stats().domains[domain].freed_blocks
+            for block in blocks:
+                ctypes.memset(block, 7, 1)
+                moved = realloc[domain](block, 300)
+                assert ctypes.string_at(moved, 1) == b"\\7"
+                free[domain](moved)
+        del texts
+        is_sound()
+    """)
+
+
+def test_large_blocks_are_passed_on() -> None:
+    check("""
+        slabmalloc.install()
+        before = stats().domains["obj"]
+        block = malloc["obj"](8193)
+        after = stats().domains["obj"]
+        assert after.passed_blocks == before.passed_blocks + 1 and after.passed_bytes == before.passed_bytes + 8193
+        free["obj"](block)
+        is_sound()
+    """)
+
+
+def test_memory_is_given_back_by_itself() -> None:
+    check("""
+        slabmalloc.install()
+        records = [{"number": i, "text": str(i)} for i in range(200_000)]
+        peak = stats().mapped_bytes
+        del records
+        gc.collect()
+        assert stats().given_back_bytes > peak // 2
+        rest = stats().resting_bytes
+        assert slabmalloc.trim() >= rest and stats().resting_bytes == 0
+        is_sound()
+    """)
+
+
+@pytest.mark.parametrize("domain", ["obj", "mem"])
+@pytest.mark.parametrize(
+    ("misuse", "message"),
+    [
+        # Blocks of a size that neither ctypes nor the interpreter asks for in between.
+        ("free(block); free(block)", "double free of 0x{address:x} ({domain}): slot {slot} of a 3072-byte slab is already free"),
+        ("free(block + 8)", "invalid free of 0x{inside:x} ({domain}): 8 bytes into slot {slot} of a 3072-byte slab, which is live"),
+        ("free(block); realloc(block, 10)", "invalid realloc of 0x{address:x} ({domain}): slot {slot} of a 3072-byte slab is already free"),
+        ("free(block + (1 << 31))", "invalid free of 0x{far:x} ({domain}): in the heap's range, but on no slab"),
+    ],
+)
+def test_misuse_ends_the_process_with_one_line(domain: str, misuse: str, message: str) -> None:
+    done = run(f"""
+        slabmalloc.install()
+        import resource
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        malloc, realloc, free = malloc["{domain}"], realloc["{domain}"], free["{domain}"]
+        held = [malloc(3000) for _ in range(100)]
+        block = held[50]
+        print(block, block % 65536 // 3072, flush=True)
+        {misuse}
+    """)
+    address, slot = map(int, done.stdout.split())
+    words = {"address": address, "inside": address + 8, "far": address + (1 << 31), "slot": slot, "domain": domain}
+    assert done.stderr == f"slabmalloc: {message.format(**words)}\n"
+    assert done.returncode == -signal.SIGABRT
+
+
+def test_tracemalloc_must_not_be_under_us() -> None:
+    check(
+        """
+        try:
+            slabmalloc.install()
+        except RuntimeError as error:
+            assert "tracemalloc.stop()" in str(error)
+        else:
+            raise AssertionError
+        import tracemalloc
+        tracemalloc.stop()
+        slabmalloc.install()
+        tracemalloc.start()
+        slabmalloc.install()
+        kept = [bytes(100) for _ in range(1000)]
+        assert tracemalloc.get_traced_memory()[0] > 100_000
+        tracemalloc.stop()
+        del kept
+        is_sound()
+        """,
+        "-X",
+        "tracemalloc=3",
+    )
+
+
+@pytest.mark.parametrize("allocator", ["malloc", "debug", "malloc_debug", "pymalloc"])
+def test_whatever_was_there_before(allocator: str) -> None:
+    check(
+        """
+        slabmalloc.install()
+        kept = [bytes(n) for n in range(20_000)]
+        del kept
+        is_sound()
+        """,
+        env={**os.environ, "PYTHONMALLOC": allocator},
+    )
+
+
+def test_threads_share_the_heap() -> None:
+    check("""
+        slabmalloc.install()
+        def churn():
+            held = []
+            for i in range(100_000):
+                held.append(bytes(i % 700))
+                if len(held) > 500:
+                    del held[::3]
+        threads = [threading.Thread(target=churn) for _ in range(4)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        is_sound()
+    """)
+
+
+def test_a_forked_child_has_its_own_copy() -> None:
+    check("""
+        slabmalloc.install()
+        kept = [bytes(i % 500) for i in range(20_000)]
+        child = os.fork()
+        if child == 0:
+            del kept
+            more = [bytes(i % 900) for i in range(20_000)]
+            is_sound()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        is_sound()
+    """)
+
+
+def test_little_address_space() -> None:
+    limit = 1 << 30
+    check(
+        """
+        slabmalloc.install()
+        reserved = stats().reserved_bytes
+        assert reserved < 1 << 30, reserved
+        kept = [bytes(4000) for _ in range(20_000)]
+        is_sound()
+        """,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+
+
+def test_a_heap_that_is_used_up_passes_on() -> None:
+    limit = 500 << 20
+    check(
+        """
+        slabmalloc.install()
+        heap_bytes = stats().reserved_bytes
+        kept = [bytes(4000) for _ in range(heap_bytes // 4096 + 2000)]
+        row = stats().domains["obj"]
+        assert row.passed_blocks >= 1900, row
+        is_sound()
+        del kept[::2]
+        is_sound()
+        """,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+
+
+INTERPRETERS = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+
+def run_in(interpreter, code):
+    (getattr(interpreters, "exec", None) or interpreters.run_string)(interpreter, code)
+"""
+
+
+@pytest.mark.skipif(not has_own_locks, reason="interpreters share one lock")
+def test_interpreters_with_their_own_lock_never_own_the_heap() -> None:
+    check(
+        INTERPRETERS
+        + textwrap.dedent("""
+        slabmalloc.install()
+        before = stats().domains["obj"].passed_blocks
+        code = '''
+        held = []
+        for i in range(200_000):
+            held.append(bytes(i % 700))
+            if len(held) > 500:
+                del held[::3]
+        '''
+        import textwrap
+        code = textwrap.dedent(code)
+        def elsewhere():
+            for _ in range(3):
+                one = interpreters.create()
+                run_in(one, code)
+                interpreters.destroy(one)
+        threads = [threading.Thread(target=elsewhere) for _ in range(3)]
+        [thread.start() for thread in threads]
+        exec(code, {})
+        while any(thread.is_alive() for thread in threads):
+            exec(code, {})
+            is_sound()
+        [thread.join() for thread in threads]
+        assert stats().domains["obj"].passed_blocks - before > 9 * 200_000
+        is_sound()
+        """)
+    )
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="ctypes is not for interpreters with a lock of their own")
+def test_interpreters_with_their_own_lock_free_remotely() -> None:
+    check(
+        INTERPRETERS
+        + textwrap.dedent("""
+        slabmalloc.install()
+        blocks = [malloc["obj"](100) for _ in range(1000)]
+        before = stats()
+        one = interpreters.create()
+        run_in(one, f'''
+        import ctypes
+        free = ctypes.pythonapi.PyObject_Free
+        free.argtypes, free.restype = [ctypes.c_void_p], None
+        realloc = ctypes.pythonapi.PyObject_Realloc
+        realloc.argtypes, realloc.restype = [ctypes.c_void_p, ctypes.c_size_t], ctypes.c_void_p
+        for block in {blocks!r}:
+            free(realloc(block, 1000))
+        '''.replace(chr(10) + " " * 8, chr(10)))
+        interpreters.destroy(one)
+        assert stats().remote_frees - before.remote_frees >= 1000, stats()
+        is_sound()
+        """)
+    )
+
+
+@pytest.mark.skipif(not has_own_locks, reason="interpreters share one lock")
+def test_installation_comes_before_other_interpreters() -> None:
+    check(
+        INTERPRETERS
+        + textwrap.dedent("""
+        one = interpreters.create()
+        try:
+            slabmalloc.install()
+        except RuntimeError as error:
+            assert "before others are made" in str(error)
+        else:
+            raise AssertionError
+        interpreters.destroy(one)
+        slabmalloc.install()
+        is_sound()
+        """)
+    )

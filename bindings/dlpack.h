@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A block of bytes as a DLPack tensor, for CPython: one function makes the capsule, which owns a reference to the object
- * whose memory it shows. Structures are those of DLPack's stable ABI, versions 0.x (unversioned) and 1.x.
+ * A block of bytes as a DLPack tensor, for CPython: one function makes the capsule, which owns a reference to the
+ * object whose memory it shows. Structures are those of DLPack's stable ABI, versions 0.x (unversioned) and 1.x.
  */
 #ifndef SLABMALLOC_DLPACK_H
 #define SLABMALLOC_DLPACK_H

@@ -31,8 +31,7 @@ static PyInterpreterState *const *find_head(void)
     debug_offsets table;
     memcpy(&table, runtime, sizeof(table));
     if (memcmp(table.cookie, "xdebugpy", sizeof(table.cookie)) != 0 || table.version != Py_Version ||
-        table.runtime_interpreters_head >= table.runtime_bytes ||
-        table.runtime_interpreters_head % sizeof(void *) != 0)
+        table.runtime_interpreters_head >= table.runtime_bytes || table.runtime_interpreters_head % sizeof(void *) != 0)
         return NULL;
     PyInterpreterState *const *head = (PyInterpreterState *const *)(runtime + table.runtime_interpreters_head);
     return *head == PyInterpreterState_Head() ? head : NULL;
@@ -40,10 +39,7 @@ static PyInterpreterState *const *find_head(void)
 
 #else
 
-static PyInterpreterState *const *find_head(void)
-{
-    return NULL;
-}
+static PyInterpreterState *const *find_head(void) { return NULL; }
 
 #endif
 

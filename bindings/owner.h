@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * Who may act as owner of the process heap, floor 4. CPython's `obj` and `mem` domains run under the interpreter lock, so
- * whoever holds the lock of the main interpreter is the heap's owner, one thread at a time, and nothing here is atomic.
- * Since 3.12 an interpreter may have a lock of its own, and its threads come to the same hooks: they must never be taken
- * for the owner. While no interpreter but the main one exists the answer is one load; else the thread state tells.
+ * Who may act as owner of the process heap, floor 4. CPython's `obj` and `mem` domains run under the interpreter lock,
+ * so whoever holds the lock of the main interpreter is the heap's owner, one thread at a time, and nothing here is
+ * atomic. Since 3.12 an interpreter may have a lock of its own, and its threads come to the same hooks: they must never
+ * be taken for the owner. While no interpreter but the main one exists the answer is one load; else the thread state
+ * tells.
  *
- * CPython puts a new interpreter at the head of its list before any thread can run in it, and takes it off after the last
- * thread has left. So a thread of another interpreter never finds the main one at the head. What a thread of the main
- * interpreter finds does not matter: by its thread state it is the owner too.
+ * CPython puts a new interpreter at the head of its list before any thread can run in it, and takes it off after the
+ * last thread has left. So a thread of another interpreter never finds the main one at the head. What a thread of the
+ * main interpreter finds does not matter: by its thread state it is the owner too.
  */
 #ifndef SLABMALLOC_BINDINGS_OWNER_H
 #define SLABMALLOC_BINDINGS_OWNER_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The hooks behind CPython's `obj` and `mem` domains, floor 4. No Python object is touched here. The interpreter's other
- * allocators may wrap these hooks (tracemalloc, debug hooks), and these wrap what was there before. An invalid free is
- * memory corruption in the making, with no caller who could handle it: the process stops with one line.
+ * The hooks behind CPython's `obj` and `mem` domains, floor 4. No Python object is touched here. The interpreter's
+ * other allocators may wrap these hooks (tracemalloc, debug hooks), and these wrap what was there before. An invalid
+ * free is memory corruption in the making, with no caller who could handle it: the process stops with one line.
  */
 #include "pymem.h"
 
@@ -17,7 +17,7 @@
 
 typedef struct domain {
     PyMemAllocatorEx previous;
-    pymem_counters counters;  /* [owner] */
+    pymem_counters counters; /* [owner] */
     /* Requests that the owner did not make, or that did not end here. [any thread] */
     _Atomic uint64_t passed_blocks, passed_bytes, remote_frees;
     const char *name;
@@ -25,8 +25,8 @@ typedef struct domain {
 } domain;
 
 static domain domains[PYMEM_DOMAINS] = {[PYMEM_OBJ] = {.name = "obj"}, [PYMEM_MEM] = {.name = "mem"}};
-static const PyMemAllocatorDomain python_domains[PYMEM_DOMAINS] = {
-    [PYMEM_OBJ] = PYMEM_DOMAIN_OBJ, [PYMEM_MEM] = PYMEM_DOMAIN_MEM};
+static const PyMemAllocatorDomain python_domains[PYMEM_DOMAINS] = {[PYMEM_OBJ] = PYMEM_DOMAIN_OBJ,
+                                                                   [PYMEM_MEM] = PYMEM_DOMAIN_MEM};
 static heap *the_heap;
 static owner_check owner;
 
@@ -83,7 +83,8 @@ static void *pass_calloc(domain *d, size_t count, size_t bytes)
 
 /* ---- the hooks ------------------------------------------------------------------------------------------------ */
 
-/* The heap gives memory back in small steps that its callers owe it: one in so many blocks made, one in so many freed. */
+/* The heap gives memory back in small steps that its callers owe it: one in so many blocks made, one in so many freed.
+ */
 enum { BLOCKS_PER_TICK = 1024 };
 
 static inline void count_one(uint64_t *blocks)
@@ -212,10 +213,7 @@ const char *pymem_install(unsigned mask)
     return NULL;
 }
 
-bool pymem_is_installed(pymem_domain domain)
-{
-    return domains[domain].is_installed;
-}
+bool pymem_is_installed(pymem_domain domain) { return domains[domain].is_installed; }
 
 pymem_counters pymem_count(pymem_domain domain)
 {
@@ -227,7 +225,4 @@ pymem_counters pymem_count(pymem_domain domain)
     return counters;
 }
 
-heap *pymem_heap(void)
-{
-    return the_heap;
-}
+heap *pymem_heap(void) { return the_heap; }

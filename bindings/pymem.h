@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * CPython's `obj` and `mem` domains on the process heap, floor 4, in the running interpreter: new blocks are ours, older
- * ones stay with their maker. One heap serves both domains; its owner is whoever holds the main interpreter's lock.
- * The counters' invariants are stated at the struct.
+ * CPython's `obj` and `mem` domains on the process heap, floor 4, in the running interpreter: new blocks are ours,
+ * older ones stay with their maker. One heap serves both domains; its owner is whoever holds the main interpreter's
+ * lock. The counters' invariants are stated at the struct.
  */
 #ifndef SLABMALLOC_BINDINGS_PYMEM_H
 #define SLABMALLOC_BINDINGS_PYMEM_H
@@ -16,19 +16,19 @@ typedef enum pymem_domain { PYMEM_OBJ, PYMEM_MEM, PYMEM_DOMAINS } pymem_domain;
 
 /* What one domain did since it was installed.
  *   sum over the domains (served_blocks - freed_blocks) = live objects of the heap
- *   passed = served by the allocator that was there before: too large, heap exhausted, or asked for by an interpreter with
- *            a lock of its own. Blocks older than the installation, and what becomes of passed blocks, are not counted. */
+ *   passed = served by the allocator that was there before: too large, heap exhausted, or asked for by an interpreter
+ * with a lock of its own. Blocks older than the installation, and what becomes of passed blocks, are not counted. */
 typedef struct pymem_counters {
-    uint64_t served_blocks, served_bytes;   /* bytes as requested when the block was made */
-    uint64_t resized_blocks;                /* realloc answered in place */
+    uint64_t served_blocks, served_bytes; /* bytes as requested when the block was made */
+    uint64_t resized_blocks;              /* realloc answered in place */
     uint64_t freed_blocks;
     uint64_t passed_blocks, passed_bytes;
 } pymem_counters;
 
 /* Why no domain can be installed in this interpreter, as a sentence; NULL: nothing known. [interpreter's lock held] */
 const char *pymem_refusal(void);
-/* Installs the domains of `mask` (bit 1 << pymem_domain); those that are installed stay so. NULL, or a sentence that says
- * why nothing was installed. [main interpreter's lock held] */
+/* Installs the domains of `mask` (bit 1 << pymem_domain); those that are installed stay so. NULL, or a sentence that
+ * says why nothing was installed. [main interpreter's lock held] */
 const char *pymem_install(unsigned mask);
 bool pymem_is_installed(pymem_domain domain);
 /* [main interpreter's lock held] */

@@ -13,12 +13,12 @@
 #if SLABMALLOC_CHECKED
 #include <stdio.h>
 #include <stdlib.h>
-#define ASSERT(condition)                                                                                \
-    do {                                                                                                 \
-        if (!(condition)) {                                                                              \
-            fprintf(stderr, "slabmalloc: %s:%d: assertion failed: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                                                     \
-        }                                                                                                \
+#define ASSERT(condition)                                                                                              \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "slabmalloc: %s:%d: assertion failed: %s\n", __FILE__, __LINE__, #condition);              \
+            abort();                                                                                                   \
+        }                                                                                                              \
     } while (0)
 #else
 #define ASSERT(condition) ((void)0)

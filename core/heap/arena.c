@@ -18,7 +18,8 @@ static void *reserve(size_t bytes)
 bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes, size_t page_bytes)
 {
     *a = (arena){.page_bytes = page_bytes};
-    for (size_t bytes = align_up(reserve_bytes, page_bytes); bytes >= least_bytes; bytes = align_up(bytes / 2, page_bytes)) {
+    for (size_t bytes = align_up(reserve_bytes, page_bytes); bytes >= least_bytes;
+         bytes = align_up(bytes / 2, page_bytes)) {
         uint32_t pages = (uint32_t)(bytes / page_bytes);
         bitset_shape shape = bitset_shape_of(pages);
         size_t tables_bytes = 2 * sizeof(word) * bitset_words(&shape);

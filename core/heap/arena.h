@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * One reserved range of addresses from which the heap takes its pages, floor 3; with the pager room the only one that makes
- * system calls.
+ * One reserved range of addresses from which the heap takes its pages, floor 3; with the pager room the only one that
+ * makes system calls.
  *
  * A page of the arena is in one of three states; page numbers count from the range's beginning:
  *     in use   handed out

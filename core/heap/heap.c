@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * The process heap: a zone over an arena, with a table from page number to slab, and the rules by which memory goes back.
+ * The process heap: a zone over an arena, with a table from page number to slab, and the rules by which memory goes
+ * back.
  *
- * Give back. A slab that becomes empty leaves its class at once, unless it is the only one there with a free slot; its page
- * rests in the arena, which keeps at most an eighth of the pages in use resting and purges the rest. Partial slabs are
- * swept: heap_tick, which the callers owe the heap now and then, visits some slabs in the order of their addresses and
- * purges the OS pages without a live object in those that have not changed since the visit before. After the last drain of
- * any slab the sweep goes around twice, and stops.
+ * Give back. A slab that becomes empty leaves its class at once, unless it is the only one there with a free slot; its
+ * page rests in the arena, which keeps at most an eighth of the pages in use resting and purges the rest. Partial slabs
+ * are swept: heap_tick, which the callers owe the heap now and then, visits some slabs in the order of their addresses
+ * and purges the OS pages without a live object in those that have not changed since the visit before. After the last
+ * drain of any slab the sweep goes around twice, and stops.
  */
 #include "heap/heap.h"
 
@@ -30,8 +31,8 @@ struct heap {
     slab *_Atomic *slabs; /* NULL: the page is not in use */
     uint16_t *seen;       /* free slots at the last visit */
     size_t tables_bytes;
-    size_t visit, visits_left;  /* the sweep */
-    uint64_t swept_bytes;       /* purged inside slabs, so far */
+    size_t visit, visits_left; /* the sweep */
+    uint64_t swept_bytes;      /* purged inside slabs, so far */
 };
 
 /* ---- pages --------------------------------------------------------------------------------------------- */
@@ -119,7 +120,8 @@ static size_t sweep_slab(heap *h, slab *s)
 void heap_tick(heap *h)
 {
     size_t purges = 0;
-    for (size_t visits = 0; h->visits_left > 0 && visits < TICK_VISITS && purges < TICK_PURGES; visits++, h->visits_left--) {
+    for (size_t visits = 0; h->visits_left > 0 && visits < TICK_VISITS && purges < TICK_PURGES;
+         visits++, h->visits_left--) {
         h->visit = h->visit + 1 < h->arena.fresh ? h->visit + 1 : 0;
         slab *s = atomic_load_explicit(&h->slabs[h->visit], memory_order_relaxed);
         if (s == NULL || s->list >= SLAB_BANDS)
@@ -160,7 +162,8 @@ static slabmalloc_size_classes heap_classes(void)
 
 static bool heap_init(heap *h, size_t reserve_bytes)
 {
-    if (!arena_init(&h->arena, reserve_bytes == 0 ? RESERVE_BYTES : reserve_bytes, RESERVE_LEAST_BYTES, HEAP_PAGE_BYTES))
+    if (!arena_init(&h->arena, reserve_bytes == 0 ? RESERVE_BYTES : reserve_bytes, RESERVE_LEAST_BYTES,
+                    HEAP_PAGE_BYTES))
         return false;
     size_t slabs_bytes = h->arena.page_count * sizeof(slab *);
     h->tables_bytes = align_up(slabs_bytes + h->arena.page_count * sizeof(uint16_t), os_page_bytes());
@@ -284,12 +287,15 @@ const char *heap_audit(heap *h)
     for (size_t i = 0; i < h->arena.fresh; i++) {
         slab *s = atomic_load_explicit(&h->slabs[i], memory_order_relaxed);
         in_use += s != NULL;
-        if (s != NULL && (page_number(h, slab_page(s)) != i || bitset_has(h->arena.resting, i) || bitset_has(h->arena.purged, i)))
+        if (s != NULL &&
+            (page_number(h, slab_page(s)) != i || bitset_has(h->arena.resting, i) || bitset_has(h->arena.purged, i)))
             return "a page in use is not where its number says, or rests as well";
     }
     if (in_use != h->arena.in_use_count || in_use != h->zone->registry.count)
         return "the number of pages in use is not the number of slabs";
-    return bitset_count(&h->arena.shape, h->arena.resting) == h->arena.resting_count ? NULL : "the count of resting pages is not right";
+    return bitset_count(&h->arena.shape, h->arena.resting) == h->arena.resting_count
+               ? NULL
+               : "the count of resting pages is not right";
 }
 
 slabmalloc_slot_info heap_inspect(heap *h, const void *address) { return slabmalloc_zone_inspect(h->zone, address); }

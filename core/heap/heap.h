@@ -12,13 +12,13 @@
 typedef struct heap heap;
 
 #define HEAP_PAGE_BYTES ((size_t)64 * 1024)
-#define HEAP_MAX_BYTES ((size_t)8 * 1024)  /* larger requests belong to the allocator that was there before */
+#define HEAP_MAX_BYTES ((size_t)8 * 1024) /* larger requests belong to the allocator that was there before */
 
 typedef struct heap_stats {
-    size_t live_objects, live_bytes;       /* now, by class size */
+    size_t live_objects, live_bytes;        /* now, by class size */
     size_t mapped_bytes, peak_mapped_bytes; /* pages that hold slabs, resting pages included / its maximum */
-    size_t resting_bytes;                  /* pages that are empty but not yet purged */
-    uint64_t given_back_bytes;             /* purged so far */
+    size_t resting_bytes;                   /* pages that are empty but not yet purged */
+    uint64_t given_back_bytes;              /* purged so far */
     size_t reserved_bytes, bookkeeping_bytes;
     uint64_t remote_frees;
 } heap_stats;
@@ -27,7 +27,8 @@ typedef struct heap_stats {
 heap *heap_create(size_t reserve_bytes);
 void heap_destroy(heap *h);
 
-/* `bytes` in 0 ... HEAP_MAX_BYTES (0 is served as 1), aligned to 16. NULL: too large, or the range is used up. [owner] */
+/* `bytes` in 0 ... HEAP_MAX_BYTES (0 is served as 1), aligned to 16. NULL: too large, or the range is used up. [owner]
+ */
 void *heap_allocate(heap *h, size_t bytes);
 /* One comparison: did this heap make `object`? [any thread] */
 bool heap_owns(const heap *h, const void *object);
@@ -36,9 +37,11 @@ slabmalloc_status heap_free(heap *h, void *object);
 slabmalloc_status heap_free_remote(heap *h, void *object);
 /* Usable bytes of a live object of this heap; 0: not a live object's start. [owner] */
 size_t heap_usable_bytes(const heap *h, const void *object);
-/* A small, bounded part of the work of giving memory back; callers owe it now and then, say each thousand allocations. [owner] */
+/* A small, bounded part of the work of giving memory back; callers owe it now and then, say each thousand allocations.
+ * [owner] */
 void heap_tick(heap *h);
-/* Purges every empty page, and the empty OS pages inside partial slabs; returns bytes given back by this call. [owner] */
+/* Purges every empty page, and the empty OS pages inside partial slabs; returns bytes given back by this call. [owner]
+ */
 size_t heap_trim(heap *h);
 heap_stats heap_statistics(heap *h);
 const char *heap_audit(heap *h);

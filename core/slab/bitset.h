@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * A set of bits with a summary, floor 1. Level 0 has a bit per member; each level above has a bit per word of the level
- * below, until one word is left. So the lowest member is found in as many steps as there are levels (at most five, for a
- * page of 1 GiB), and nothing is ever scanned.
+ * below, until one word is left. So the lowest member is found in as many steps as there are levels (at most five, for
+ * a page of 1 GiB), and nothing is ever scanned.
  *
  * Invariant at rest: bit i of level k+1 is set  <=>  word i of level k is not zero.
  *
- * One writer uses the plain operations; its stores are relaxed atomics, plain moves on every machine, so that others may
- * look at a bit. `bitset_share` and `bitset_take` are for many writers and one taker; argument in zone/remote.h.
+ * One writer uses the plain operations; its stores are relaxed atomics, plain moves on every machine, so that others
+ * may look at a bit. `bitset_share` and `bitset_take` are for many writers and one taker; argument in zone/remote.h.
  */
 #ifndef SLABMALLOC_SLAB_BITSET_H
 #define SLABMALLOC_SLAB_BITSET_H
@@ -56,11 +56,11 @@ size_t bitset_next_word(const bitset_shape *shape, const word *words, size_t fro
 /* [any thread] Adds a member, and says what it found: the member itself, others in its word, or an empty word. */
 typedef enum bitset_shared { BITSET_MEMBER, BITSET_JOINED, BITSET_BEGAN } bitset_shared;
 bitset_shared bitset_share(const bitset_shape *shape, word *words, size_t index);
-/* Members [0, count), all in `from`, all absent from `to`, go from one to the other; count < bits. The caller is the writer of
- * `from`, and `to` is shared. */
+/* Members [0, count), all in `from`, all absent from `to`, go from one to the other; count < bits. The caller is the
+ * writer of `from`, and `to` is shared. */
 void bitset_move_below(const bitset_shape *shape, word *from, word *to, uint32_t count);
-/* [one taker] Removes every member, calling `taken(context, word index, bits)` for each word; see zone/remote.h for what
- * is seen of concurrent shares. */
+/* [one taker] Removes every member, calling `taken(context, word index, bits)` for each word; see zone/remote.h for
+ * what is seen of concurrent shares. */
 void bitset_take(const bitset_shape *shape, word *words, void (*taken)(void *context, size_t index, uint64_t bits),
                  void *context);
 

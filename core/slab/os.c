@@ -91,7 +91,10 @@ void *slabmalloc_os_map_file(int fd, uint64_t offset, size_t bytes, size_t align
     return aligned;
 }
 
-int slabmalloc_os_advise_huge(void *memory, size_t bytes) { return madvise(memory, bytes, MADV_HUGEPAGE) == 0 ? 0 : errno; }
+int slabmalloc_os_advise_huge(void *memory, size_t bytes)
+{
+    return madvise(memory, bytes, MADV_HUGEPAGE) == 0 ? 0 : errno;
+}
 
 int slabmalloc_os_purge(void *memory, size_t bytes) { return madvise(memory, bytes, MADV_DONTNEED) == 0 ? 0 : errno; }
 

@@ -17,7 +17,7 @@
 typedef struct store {
     struct store_chunk *chunks;
     size_t used_bytes, bytes;
-    slab *records;                       /* unused records, linked by next */
+    slab *records;                        /* unused records, linked by next */
     struct store_words *words[WORD_BITS]; /* blocks of 2^k words */
 } store;
 

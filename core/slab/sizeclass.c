@@ -46,8 +46,8 @@ static bool page_size_is_valid(uint32_t bytes)
 
 bool slabmalloc_size_classes_are_valid(const slabmalloc_size_classes *classes)
 {
-    if (classes->count < 1 || classes->count > SLABMALLOC_MAX_CLASSES || !page_size_is_valid(classes->base_page_bytes) ||
-        !page_size_is_valid(classes->large_page_bytes))
+    if (classes->count < 1 || classes->count > SLABMALLOC_MAX_CLASSES ||
+        !page_size_is_valid(classes->base_page_bytes) || !page_size_is_valid(classes->large_page_bytes))
         return false;
     uint32_t previous = 0;
     for (uint32_t i = 0; i < classes->count; i++) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Size classes, floor 1: the named sets of them, and what makes a set valid. Sets are plain values of the public header.
+ * Size classes, floor 1: the named sets of them, and what makes a set valid. Sets are plain values of the public
+ * header.
  */
 #ifndef SLABMALLOC_SLAB_SIZECLASS_H
 #define SLABMALLOC_SLAB_SIZECLASS_H

@@ -30,7 +30,9 @@ static void audit_slab(void *context, slab *s)
         return;
     uint32_t count = bitset_count(&g->shape, s->local);
     fail_unless(a, s->free_count == count, "a slab's free count is not the number of its free slots");
-    uint8_t list = count == 0 ? SLAB_FULL : count == g->capacity ? SLAB_EMPTY : (uint8_t)(((uint64_t)count * SLAB_BANDS - 1) / g->capacity);
+    uint8_t list = count == 0             ? SLAB_FULL
+                   : count == g->capacity ? SLAB_EMPTY
+                                          : (uint8_t)(((uint64_t)count * SLAB_BANDS - 1) / g->capacity);
     fail_unless(a, s->list == list, "a slab is on a list that does not fit its free count");
     fail_unless(a, s->free_count < s->limit, "a slab has passed the limit of its list");
     fail_unless(a, (s->prev == NULL ? sc->lists[s->list] : s->prev->next) == s, "a list is not linked back");
@@ -46,15 +48,17 @@ static void audit_cursor(auditing *a)
     }
     fail_unless(a, s->list == SLAB_CURRENT && sc->current_page == slab_page(s) && sc->current_local == s->local,
                 "the current slab is not the one of the cursor");
-    fail_unless(a, sc->current_capacity == sc->geometry.capacity, "the current slab's capacity is not that of its class");
+    fail_unless(a, sc->current_capacity == sc->geometry.capacity,
+                "the current slab's capacity is not that of its class");
     size_t at = bitset_next_word(&sc->geometry.shape, s->local, 0);
     if (at == SIZE_MAX) {
         fail_unless(a, sc->next == NO_SLOT, "the current slab has no free slot, but there is a cursor");
         return;
     }
     size_t index = at * WORD_BITS + word_lowest(word_get(&s->local[at]));
-    fail_unless(a, sc->next == slab_page(s) + index * sc->object_bytes && sc->next_word == &s->local[at] &&
-                       sc->next_base == sc->next - index % WORD_BITS * sc->object_bytes,
+    fail_unless(a,
+                sc->next == slab_page(s) + index * sc->object_bytes && sc->next_word == &s->local[at] &&
+                    sc->next_base == sc->next - index % WORD_BITS * sc->object_bytes,
                 "the cursor is not on the lowest free slot");
 }
 
@@ -67,7 +71,8 @@ const char *slabmalloc_zone_audit(slabmalloc_zone *zone)
         fail_unless(&a, a.slabs == a.sc->pages && a.slabs == a.sc->pages_taken - a.sc->pages_returned,
                     "the number of slabs is not the number of pages taken less those returned");
         for (uint32_t band = 0; band < SLAB_BANDS; band++)
-            fail_unless(&a, (a.sc->lists[band] != NULL) == ((a.sc->bands >> band & 1) != 0), "the map of bands is not right");
+            fail_unless(&a, (a.sc->lists[band] != NULL) == ((a.sc->bands >> band & 1) != 0),
+                        "the map of bands is not right");
         audit_cursor(&a);
         if (a.fault != NULL)
             return a.fault;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The pages of a zone, floor 2: refill, restore, reclaim. A page is looked at before it is believed: alignment, overlap with
- * what the zone has, a slab that it carries.
+ * The pages of a zone, floor 2: refill, restore, reclaim. A page is looked at before it is believed: alignment, overlap
+ * with what the zone has, a slab that it carries.
  */
 #include "base/check.h"
 #include "zone/remote.h"
@@ -73,7 +73,8 @@ static slabmalloc_status take_page(slabmalloc_zone *zone, slabmalloc_sc *sc, voi
     return SLABMALLOC_OK;
 }
 
-slabmalloc_status slabmalloc_zone_refill(slabmalloc_zone *zone, size_t size, size_t align, void *page, size_t page_bytes)
+slabmalloc_status slabmalloc_zone_refill(slabmalloc_zone *zone, size_t size, size_t align, void *page,
+                                         size_t page_bytes)
 {
     slabmalloc_sc *sc = zone_sc(zone, size, align);
     if (sc == NULL)
@@ -85,7 +86,8 @@ slabmalloc_status slabmalloc_zone_refill(slabmalloc_zone *zone, size_t size, siz
 
 slabmalloc_status slabmalloc_zone_restore(slabmalloc_zone *zone, void *page, size_t page_bytes)
 {
-    if (!is_power_of_two(page_bytes) || page_bytes < SLABMALLOC_MIN_PAGE_BYTES || page_bytes > SLABMALLOC_MAX_PAGE_BYTES)
+    if (!is_power_of_two(page_bytes) || page_bytes < SLABMALLOC_MIN_PAGE_BYTES ||
+        page_bytes > SLABMALLOC_MAX_PAGE_BYTES)
         return SLABMALLOC_PAGE_SIZE;
     if (page == NULL || (uintptr_t)page % page_bytes != 0)
         return SLABMALLOC_PAGE_MISALIGNED;

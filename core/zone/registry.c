@@ -39,7 +39,8 @@ slab *registry_find_surely(const registry *r, uintptr_t page)
         uint64_t before = atomic_load_explicit(&r->version, memory_order_acquire);
         slab *s = registry_probe(r, page);
         atomic_thread_fence(memory_order_acquire);
-        if (s != &registry_nothing || (before % 2 == 0 && before == atomic_load_explicit(&r->version, memory_order_relaxed)))
+        if (s != &registry_nothing ||
+            (before % 2 == 0 && before == atomic_load_explicit(&r->version, memory_order_relaxed)))
             return s;
     }
 }

@@ -9,7 +9,8 @@
 #include "zone/remote.h"
 #include "zone/zone.h"
 
-void sc_init(slabmalloc_sc *sc, slabmalloc_zone *zone, registry *registry, uint32_t index, const slab_geometry *geometry)
+void sc_init(slabmalloc_sc *sc, slabmalloc_zone *zone, registry *registry, uint32_t index,
+             const slab_geometry *geometry)
 {
     *sc = (slabmalloc_sc){
         .next = NO_SLOT,
@@ -260,7 +261,10 @@ slabmalloc_status sc_diagnose(const slabmalloc_sc *sc, uintptr_t object)
 
 void *slabmalloc_sc_allocate(slabmalloc_sc *sc) { return sc_allocate(sc); }
 
-slabmalloc_status slabmalloc_sc_deallocate_owned(slabmalloc_sc *sc, void *object) { return sc_deallocate_owned(sc, object); }
+slabmalloc_status slabmalloc_sc_deallocate_owned(slabmalloc_sc *sc, void *object)
+{
+    return sc_deallocate_owned(sc, object);
+}
 
 slabmalloc_status slabmalloc_sc_deallocate(slabmalloc_sc *sc, void *object)
 {

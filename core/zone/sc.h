@@ -9,16 +9,15 @@
  *                 |                  +--reclaim, if no slot is in use-->   v
  *                 +--------- last live object freed --------------- partial (bands) --chosen--> current
  *
- * A partial slab is in band (free * SLAB_BANDS - 1) / capacity; the slab chosen next is the front of the lowest band that has
- * one (the fullest quarter), else the front of the empty list: full slabs are filled up, sparse ones drain.
+ * A partial slab is in band (free * SLAB_BANDS - 1) / capacity; the slab chosen next is the front of the lowest band
+ * that has one (the fullest quarter), else the front of the empty list: full slabs are filled up, sparse ones drain.
  *
- * The cursor. `next` is the slot that the next allocation returns, known beforehand, so that neither the scan for it nor
- * the free before it delays the caller:
- *     next == NO_SLOT  <=>  the current slab, if there is one, has no slot in its local set
- *     else next is the lowest slot of that set, next_word the word of its bit, next_base the slot of that word's bit 0
- * A free below next moves it back: a client's zone hands out the lowest free slot of its current slab, always.
- * Random start: when an empty slab becomes current, its slots below a random one move to its remote set, as if others had
- * freed them, and come back when the rest is used up and the owner collects.
+ * The cursor. `next` is the slot that the next allocation returns, known beforehand, so that neither the scan for it
+ * nor the free before it delays the caller: next == NO_SLOT  <=>  the current slab, if there is one, has no slot in its
+ * local set else next is the lowest slot of that set, next_word the word of its bit, next_base the slot of that word's
+ * bit 0 A free below next moves it back: a client's zone hands out the lowest free slot of its current slab, always.
+ * Random start: when an empty slab becomes current, its slots below a random one move to its remote set, as if others
+ * had freed them, and come back when the rest is used up and the owner collects.
  *
  * The hot paths have no stack frame: what is not theirs is a call at their end.
  */
@@ -39,15 +38,15 @@ struct slabmalloc_sc {
     uintptr_t next_base;
     uintptr_t current_page;
     word *current_local;
-    uint64_t current_capacity; /* 0: there is no current slab */
+    uint64_t current_capacity;         /* 0: there is no current slab */
     uint64_t object_bytes, reciprocal; /* as in geometry */
 
     slab_geometry geometry;
     slab *current;
     struct slabmalloc_zone *zone;
-    registry *registry; /* of the zone */
-    uint32_t index;     /* of the class */
-    uint32_t bands;     /* bit b: lists[b] has a slab */
+    registry *registry;      /* of the zone */
+    uint32_t index;          /* of the class */
+    uint32_t bands;          /* bit b: lists[b] has a slab */
     slab *lists[SLAB_LISTS]; /* fronts */
     size_t pages;            /* slabs of this class */
     uint64_t pages_taken, pages_returned, remote_frees, late_double_frees;
@@ -58,7 +57,8 @@ struct slabmalloc_sc {
 
 _Static_assert(offsetof(slabmalloc_sc, geometry) == CACHE_LINE_BYTES, "the hot line");
 
-void sc_init(slabmalloc_sc *sc, struct slabmalloc_zone *zone, registry *registry, uint32_t index, const slab_geometry *geometry);
+void sc_init(slabmalloc_sc *sc, struct slabmalloc_zone *zone, registry *registry, uint32_t index,
+             const slab_geometry *geometry);
 
 /* The slab, which has been formatted or restored, joins the allocator: its list follows from its free count. */
 void sc_add(slabmalloc_sc *sc, slab *s);
@@ -101,7 +101,8 @@ ALWAYS_INLINE void *sc_allocate(slabmalloc_sc *sc)
 NOINLINE slabmalloc_status sc_free_elsewhere(slabmalloc_sc *sc, uintptr_t object);
 /* What is wrong with a free on a page that is not this allocator's. */
 NOINLINE slabmalloc_status sc_diagnose(const slabmalloc_sc *sc, uintptr_t object);
-/* The slot's bit is set in the current slab, and its word was empty or is not the cursor's: summary and cursor follow. */
+/* The slot's bit is set in the current slab, and its word was empty or is not the cursor's: summary and cursor follow.
+ */
 NOINLINE slabmalloc_status sc_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, size_t index);
 /* The slot's bit is set, the first of its word, in a slab that is not current; its count is still to be raised. */
 NOINLINE slabmalloc_status sc_free_first_in_listed(slabmalloc_sc *sc, slab *s, size_t index);
@@ -120,8 +121,8 @@ ALWAYS_INLINE size_t sc_slot_at(const slab_geometry *g, uintptr_t offset)
     return LIKELY(slot.exact) ? slot.value : SIZE_MAX;
 }
 
-/* Frees `object` if a slot of the current slab begins there, else leaves it to sc_free_elsewhere. An address outside the
- * slab, below it too, has a quotient of at least its capacity. [owner] */
+/* Frees `object` if a slot of the current slab begins there, else leaves it to sc_free_elsewhere. An address outside
+ * the slab, below it too, has a quotient of at least its capacity. [owner] */
 ALWAYS_INLINE slabmalloc_status sc_deallocate_owned(slabmalloc_sc *sc, void *pointer)
 {
     uintptr_t object = (uintptr_t)pointer;

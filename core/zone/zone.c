@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A zone: its life, and objects by layout. The hot paths it calls are in sc.h; pages come and go in pages.c, statistics and
- * audit have files of their own.
+ * A zone: its life, and objects by layout. The hot paths it calls are in sc.h; pages come and go in pages.c, statistics
+ * and audit have files of their own.
  */
 #include "zone/zone.h"
 
@@ -138,7 +138,8 @@ slabmalloc_sc *slabmalloc_zone_sc(slabmalloc_zone *zone, int class_index)
 
 /* ---- objects ------------------------------------------------------------------------------------------- */
 
-/* For each hot function, the same for the layouts that zone_sc_fast leaves out: called at its end, so that it has no frame. */
+/* For each hot function, the same for the layouts that zone_sc_fast leaves out: called at its end, so that it has no
+ * frame. */
 static NOINLINE void *allocate_slow(slabmalloc_zone *zone, size_t size, size_t align)
 {
     slabmalloc_sc *sc = zone_sc_slow(zone, size, align);
@@ -211,7 +212,8 @@ static slabmalloc_status mark_free(slabmalloc_sc *sc, uintptr_t object)
     word *w = &s->local[index / WORD_BITS];
     if (UNLIKELY((word_get(w) & word_bit(index)) != 0))
         return SLABMALLOC_FREE_DOUBLE;
-    if (UNLIKELY(atomic_load_explicit(&s->is_pending, memory_order_relaxed) != 0) && bitset_has(slab_remote(s, g), index))
+    if (UNLIKELY(atomic_load_explicit(&s->is_pending, memory_order_relaxed) != 0) &&
+        bitset_has(slab_remote(s, g), index))
         return SLABMALLOC_FREE_DOUBLE;
     word_set(w, word_get(w) | word_bit(index));
     return SLABMALLOC_OK;
@@ -236,10 +238,10 @@ static void finish_free(slabmalloc_sc *sc, uintptr_t object, bool is_undone)
         sc_relist(sc, s);
 }
 
-/* First every bit is set, which finds all that is wrong, repetitions too, and can be undone; then the bookkeeping follows
- * in the same order, as that many single frees would have done it. */
-slabmalloc_status slabmalloc_zone_deallocate_many(slabmalloc_zone *zone, void *const *objects, size_t count, size_t size,
-                                                  size_t align, size_t *bad_index)
+/* First every bit is set, which finds all that is wrong, repetitions too, and can be undone; then the bookkeeping
+ * follows in the same order, as that many single frees would have done it. */
+slabmalloc_status slabmalloc_zone_deallocate_many(slabmalloc_zone *zone, void *const *objects, size_t count,
+                                                  size_t size, size_t align, size_t *bad_index)
 {
     slabmalloc_sc *sc = zone_sc(zone, size, align);
     slabmalloc_status status = sc == NULL ? SLABMALLOC_INVALID_LAYOUT : SLABMALLOC_OK;

@@ -249,7 +249,7 @@ PACKAGE_PATH = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 
 
 class TrackingPager(Adaptor[tuple[Frame, ...]]):
-    """Remembers, for each page that is out, the stack that asked for it: about 2 µs a page.
+    """Remembers, for each page that is out, the stack that asked for it, as names and line numbers.
 
     depth: frames to keep, innermost first; those inside slabmalloc are left out.
 
@@ -261,7 +261,8 @@ class TrackingPager(Adaptor[tuple[Frame, ...]]):
     >>> print(pager.report())  # doctest: +ELLIPSIS
     1 page (4 KiB) in use, from 1 place
     1 page (4 KiB):
-      File "...", line ..., in <module>
+      File "...", line 1, in <module>
+        page = load()
       File "...", line 2, in load
         return pager.allocate_page()
     """

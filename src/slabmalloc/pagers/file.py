@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from io import FileIO
 
 from .segment_pager import SegmentPager
 
@@ -52,15 +51,15 @@ class FilePager(SegmentPager):
         made = False
         if create is not False and not readonly:
             try:
-                file = FileIO(self._path, "x+")
+                fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
                 made = True
             except FileExistsError:
                 if create:
                     raise
         if not made:
-            file = FileIO(self._path, "r" if readonly else "r+")
+            fd = os.open(self._path, os.O_RDONLY if readonly else os.O_RDWR)
         try:
-            super().__init__(file, where, readonly=readonly, recover=recover, size=size, max_size=max_size)
+            super().__init__(fd, where, readonly=readonly, recover=recover, size=size, max_size=max_size)
         except BlockingIOError:  # between our making and our lock, somebody else came: it is theirs
             raise
         except BaseException:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import mmap
 import os
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..pages import address_of
+
+if TYPE_CHECKING:
+    from .. import _native
 
 __all__ = ["Mapping", "map_anonymous", "map_file", "map_huge", "native_type", "require_native"]
 
@@ -55,36 +58,18 @@ def map_file(fd: int, size: int, align: int, offset: int, purpose: str) -> Mappi
     return _NativeMapping(require_native(purpose).file(fd, size, align=align, offset=offset))
 
 
-class _NativeObject(Protocol):
-    address: int
-    size: int
-
-    def purge(self, offset: int, size: int, /) -> None: ...
-
-    def advise_huge(self) -> None: ...
-
-    def __buffer__(self, flags: int, /) -> memoryview: ...
-
-
-class _NativeType(Protocol):
-    def anonymous(self, size: int, *, align: int = ..., huge: bool = ...) -> _NativeObject: ...
-
-    def file(self, fd: int, size: int, *, align: int = ..., offset: int = ...) -> _NativeObject: ...
-
-
-def native_type() -> _NativeType | None:
+def native_type() -> type[_native.Mapping] | None:
     """The extension's Mapping, if there is one and the client has not asked to do without."""
     if os.environ.get("SLABMALLOC_PURE", "0") not in ("", "0"):
         return None
     try:
-        from .. import _native
+        from .._native import Mapping
     except ImportError:
         return None
-    native: _NativeType = _native.Mapping
-    return native
+    return Mapping
 
 
-def require_native(purpose: str) -> _NativeType:
+def require_native(purpose: str) -> type[_native.Mapping]:
     """The extension's Mapping; NotImplementedError, whose text starts with `purpose`, if there is none."""
     native = native_type()
     if native is None:
@@ -95,7 +80,7 @@ def require_native(purpose: str) -> _NativeType:
 
 
 class _NativeMapping:
-    def __init__(self, memory: _NativeObject) -> None:
+    def __init__(self, memory: _native.Mapping) -> None:
         self._memory = memory
         self.address = memory.address
         self.size = memory.size

@@ -74,10 +74,10 @@ class Header:
 
     def write(self, head: memoryview, **changes: Any) -> Header:
         """Writes both records with `changes`, one after the other, and returns what they say."""
-        header = replace(self, sequence=self.sequence + 1, **changes)
+        record = replace(self, sequence=self.sequence + 1, **changes).pack()
         for offset in RECORD_OFFSETS:
-            head[offset : offset + RECORD.size] = header.pack()
-        return header
+            head[offset : offset + RECORD.size] = record
+        return Header(*RECORD.unpack(record))
 
 
 def read_header(start: bytes, where: str) -> tuple[Header, bool]:

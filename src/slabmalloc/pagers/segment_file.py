@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from io import FileIO
 from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 from threading import Lock
 from zlib import crc32
@@ -21,7 +20,7 @@ from ..pages import MAX_PAGE_BYTES, readable_bytes
 from .mapping import Mapping, map_file, require_native
 from .segment import CLEAN, HEADER_BYTES, OPEN, UNIT_BYTES, Header, read_header, table_byte
 
-__all__ = ["SegmentReader", "SegmentWriter"]
+__all__ = ["SegmentReader", "SegmentWriter", "unlock"]
 
 BACKING_STEP_BYTES = 1 << 20
 
@@ -32,20 +31,20 @@ class SegmentWriter:
     Ends with an exception, and nothing changed, if the segment is locked, not a segment, or can't be mapped.
     """
 
-    def __init__(self, file: FileIO, where: str, *, size: int, max_size: int) -> None:
+    def __init__(self, fd: int, where: str, *, size: int, max_size: int) -> None:
         require_native(f"{where} needs, to be written,")
         self.where = where
-        self._file = file
+        self._fd = fd
         self._backed_bytes = 0
-        _lock(file, where)
-        if _length(file) == 0:
-            _create(file, size, max_size)
-        self.header, self.was_clean = read_header(os.pread(file.fileno(), HEADER_BYTES, 0), where)
-        _check_length(file, self.header, where)
-        mapping = _map_pages(file, self.header, where)
+        _lock(fd, where)
+        if _length(fd) == 0:
+            _create(fd, size, max_size)
+        self.header, self.was_clean = read_header(os.pread(fd, HEADER_BYTES, 0), where)
+        _check_length(fd, self.header, where)
+        mapping = _map_pages(fd, self.header, where)
         self.address = mapping.address
         self.memory = mapping.view()
-        self._head = mmap(file.fileno(), self.header.head_bytes, MAP_SHARED, PROT_READ | PROT_WRITE)
+        self._head = mmap(fd, self.header.head_bytes, MAP_SHARED, PROT_READ | PROT_WRITE)
         self.table = memoryview(self._head)[HEADER_BYTES:]
 
     def table_fits(self) -> bool:
@@ -75,8 +74,8 @@ class SegmentWriter:
         if new == old:
             return False
         try:
-            os.ftruncate(self._file.fileno(), max(self.header.head_bytes + new, _length(self._file)))
-            _allocate_blocks(self._file, HEADER_BYTES + old // UNIT_BYTES, HEADER_BYTES + new // UNIT_BYTES)
+            os.ftruncate(self._fd, max(self.header.head_bytes + new, _length(self._fd)))
+            _allocate_blocks(self._fd, HEADER_BYTES + old // UNIT_BYTES, HEADER_BYTES + new // UNIT_BYTES)
         except OSError as error:
             raise OutOfMemory(
                 f"{self.where} can't grow from {readable_bytes(old)} to {readable_bytes(new)}: {error}"
@@ -93,7 +92,7 @@ class SegmentWriter:
         for target in (wanted, end):
             try:
                 _allocate_blocks(
-                    self._file, self.header.head_bytes + self._backed_bytes, self.header.head_bytes + target
+                    self._fd, self.header.head_bytes + self._backed_bytes, self.header.head_bytes + target
                 )
             except OSError as error:
                 refused = error
@@ -104,18 +103,22 @@ class SegmentWriter:
 
     def flush(self) -> None:
         """Waits until all that was written is on the disk."""
-        os.fsync(self._file.fileno())
+        os.fsync(self._fd)
 
-    def close(self, *, is_clean: bool) -> None:
-        """Lets go of memory and lock. Clean: contents first, then the word for it; otherwise nothing is written."""
-        if is_clean:
-            self.flush()
-            self.update(state=CLEAN, writer=0, table_crc=crc32(self.used_table()))
-            self.flush()
+    def close(self) -> None:
+        """Contents first, then the word that they are whole; then lets go of memory and lock."""
+        self.flush()
+        self.update(state=CLEAN, writer=0, table_crc=crc32(self.used_table()))
+        self.flush()
+        unlock(self._fd)
+        self.forget()
+
+    def forget(self) -> None:
+        """Lets go and changes nothing: the segment is not believed, or another process's (which shares the lock)."""
         self.memory.release()
         self.table.release()
         self._head.close()
-        self._file.close()
+        os.close(self._fd)
 
 
 class SegmentReader:
@@ -124,17 +127,17 @@ class SegmentReader:
     Addresses stay valid until `close`: when the segment has grown, a longer mapping is made beside the old ones.
     """
 
-    def __init__(self, file: FileIO, where: str) -> None:
+    def __init__(self, fd: int, where: str) -> None:
         self.where = where
-        self._file = file
+        self._fd = fd
         self._mappings: list[tuple[int, memoryview, mmap]] = []  # (address, bytes, owner), the longest last
         self._lock = Lock()
         self.refresh()
 
     def refresh(self) -> Header:
         """The header as it is now."""
-        self.header, _ = read_header(os.pread(self._file.fileno(), HEADER_BYTES, 0), self.where)
-        _check_length(self._file, self.header, self.where)
+        self.header, _ = read_header(os.pread(self._fd, HEADER_BYTES, 0), self.where)
+        _check_length(self._fd, self.header, self.where)
         return self.header
 
     def view(self, offset: int, size: int) -> memoryview:
@@ -157,45 +160,50 @@ class SegmentReader:
         with self._lock:
             if not self._mappings or self._mappings[-1][1].nbytes < end:
                 header = self.refresh()
-                owner = mmap(self._file.fileno(), header.size, MAP_SHARED, PROT_READ, offset=header.head_bytes)
+                owner = mmap(self._fd, header.size, MAP_SHARED, PROT_READ, offset=header.head_bytes)
                 self._mappings.append((_address_of_readonly(owner), memoryview(owner), owner))
             return self._mappings[-1]
 
     def close(self) -> None:
         """Lets go; what views still see stays mapped until they are gone."""
         self._mappings.clear()
-        self._file.close()
+        os.close(self._fd)
 
 
-def _lock(file: FileIO, where: str) -> None:
+def _lock(fd: int, where: str) -> None:
     """Takes the writer's lock, for as long as the file is open; BlockingIOError if somebody has it."""
     try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise BlockingIOError(
             errno.EWOULDBLOCK, f"{where} has a writer already: close it there, or attach with readonly=True"
         ) from None
 
 
-def _length(file: FileIO) -> int:
-    return os.fstat(file.fileno()).st_size
+def unlock(fd: int) -> None:
+    """Gives up the writer's lock. Closing does not: a page that somebody still has keeps the mapping, and that the lock."""
+    fcntl.flock(fd, fcntl.LOCK_UN)
 
 
-def _check_length(file: FileIO, header: Header, where: str) -> None:
+def _length(fd: int) -> int:
+    return os.fstat(fd).st_size
+
+
+def _check_length(fd: int, header: Header, where: str) -> None:
     needed = header.head_bytes + header.size
-    if _length(file) < needed:
-        raise InvalidPage(f"{where} is truncated: it has {_length(file)} bytes and needs {needed}")
+    if _length(fd) < needed:
+        raise InvalidPage(f"{where} is truncated: it has {_length(fd)} bytes and needs {needed}")
 
 
-def _allocate_blocks(file: FileIO, start: int, end: int) -> None:
+def _allocate_blocks(fd: int, start: int, end: int) -> None:
     if end > start:
-        os.posix_fallocate(file.fileno(), start, end - start)
+        os.posix_fallocate(fd, start, end - start)
 
 
-def _map_pages(file: FileIO, header: Header, where: str) -> Mapping:
+def _map_pages(fd: int, header: Header, where: str) -> Mapping:
     """Addresses for all pages that there may ever be."""
     try:
-        return map_file(file.fileno(), header.max_size, header.align, header.head_bytes, where)
+        return map_file(fd, header.max_size, header.align, header.head_bytes, where)
     except (OSError, MemoryError) as error:
         raise OutOfMemory(
             f"no address space for {where}: {readable_bytes(header.max_size)} are reserved so that it may grow in "
@@ -203,17 +211,17 @@ def _map_pages(file: FileIO, header: Header, where: str) -> Mapping:
         ) from error
 
 
-def _create(file: FileIO, size: int, max_size: int) -> None:
+def _create(fd: int, size: int, max_size: int) -> None:
     """Makes an empty file an empty segment; the header comes last."""
     size = -(-size // UNIT_BYTES) * UNIT_BYTES
     max_size = max(size, -(-max_size // UNIT_BYTES) * UNIT_BYTES)
     align = min(1 << max_size.bit_length() - 1, MAX_PAGE_BYTES)
     header = Header(state=CLEAN, size=size, max_size=max_size, align=align, table_crc=crc32(bytes(size // UNIT_BYTES)))
-    os.ftruncate(file.fileno(), header.head_bytes + size)
-    _allocate_blocks(file, 0, HEADER_BYTES + size // UNIT_BYTES)
+    os.ftruncate(fd, header.head_bytes + size)
+    _allocate_blocks(fd, 0, HEADER_BYTES + size // UNIT_BYTES)
     head = bytearray(HEADER_BYTES)
     header.write(memoryview(head))
-    os.pwrite(file.fileno(), head, 0)
+    os.pwrite(fd, head, 0)
 
 
 def _address_of_readonly(memory: mmap) -> int:

@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from io import FileIO
 
 from ..errors import InvalidPage, OutOfMemory
 from ..pages import MAX_PAGE_BYTES, ObjectPage, Page, page_type, readable_bytes
@@ -19,7 +18,7 @@ from ..slab_format import wipe
 from .buddy import BuddyRange
 from .protocol import HoldingPager, check_page_type, request_text
 from .segment import FREE, NO_ROOT, RETAINED, UNIT_BYTES, USED, Header, entries_of, live_objects
-from .segment_file import SegmentReader, SegmentWriter
+from .segment_file import SegmentReader, SegmentWriter, unlock
 
 __all__ = ["Recovery", "SegmentPager"]
 
@@ -43,7 +42,7 @@ class SegmentPager(HoldingPager[int]):
     A pager that is dropped closes itself as soon as no page is out. After a fork, only the parent has the pages.
     """
 
-    def __init__(self, file: FileIO, where: str, *, readonly: bool, recover: bool, size: int, max_size: int) -> None:
+    def __init__(self, fd: int, where: str, *, readonly: bool, recover: bool, size: int, max_size: int) -> None:
         super().__init__()
         self._closed = True  # until it is open
         self._dropped = False
@@ -56,21 +55,15 @@ class SegmentPager(HoldingPager[int]):
         self.recovery: Recovery | None = None
         try:
             if readonly:
-                self._segment = SegmentReader(file, where)
+                self._segment = SegmentReader(fd, where)
             else:
-                self._segment = SegmentWriter(file, where, size=size, max_size=max_size)
-                self._open(self._segment, recover)
+                self._segment = SegmentWriter(fd, where, size=size, max_size=max_size)
+                self._believe(self._segment, recover)
         except BaseException:
-            file.close()
+            unlock(fd)  # now: the lock must not wait until a traceback, and what it holds, is forgotten
+            os.close(fd)
             raise
         self._closed = False
-
-    def _open(self, writer: SegmentWriter, recover: bool) -> None:
-        try:
-            self._believe(writer, recover)
-        except BaseException:
-            writer.close(is_clean=False)  # now: the lock must not wait for a traceback to be forgotten
-            raise
 
     def _believe(self, writer: SegmentWriter, recover: bool) -> None:
         """Checks all that the segment says of its pages, and only then changes anything in it."""
@@ -83,7 +76,7 @@ class SegmentPager(HoldingPager[int]):
             raise InvalidPage(f"{writer.where} has a torn page table: it does not fit its checksum")
         found = []
         end = 0
-        for entry in entries_of(writer.used_table(), writer.where):
+        for entry in list(entries_of(writer.used_table(), writer.where)):
             page = page_type(entry.size)(writer.memory, entry.offset)
             try:
                 live = live_objects(page)
@@ -282,8 +275,10 @@ class SegmentPager(HoldingPager[int]):
     def _shut(self) -> None:
         if isinstance(self._segment, SegmentReader):
             self._segment.close()
+        elif os.getpid() == self._process:
+            self._segment.close()
         else:
-            self._segment.close(is_clean=os.getpid() == self._process)
+            self._segment.forget()
 
     def __del__(self) -> None:
         if getattr(self, "_closed", True):

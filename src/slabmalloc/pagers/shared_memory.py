@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from io import FileIO
 
 from .segment_pager import SegmentPager
 
@@ -53,10 +52,10 @@ class SharedMemoryPager(SegmentPager):
             raise ValueError(f"a segment's name has no slash: {name!r}")
         self._name = name
         flags = os.O_RDONLY if readonly else os.O_RDWR
-        file = FileIO(_shm_open(name, flags | (os.O_CREAT | os.O_EXCL if create else 0)), "r" if readonly else "r+")
+        fd = _shm_open(name, flags | (os.O_CREAT | os.O_EXCL if create else 0))
         where = f"shared memory {name!r}"
         try:
-            super().__init__(file, where, readonly=readonly, recover=recover, size=size, max_size=max_size)
+            super().__init__(fd, where, readonly=readonly, recover=recover, size=size, max_size=max_size)
         except BlockingIOError:  # between our making and our lock, somebody else came: it is theirs
             raise
         except BaseException:

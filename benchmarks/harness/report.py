@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""What is shown and kept: Markdown tables that read well as plain text, the machine, and the JSON file.
+
+Each line of a table that a bar binds says `met` or `missed`; lines without a verdict stand there for comparison.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from harness.rounds import Figures, Ratio, RowResult, ratio_to, spread
+from harness.rows import BEST, MAPPED_LIMIT, Bar, HandleRow
+from harness.sides import Side
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table: what was measured, by whom, against what. `limit` is None where no bar binds."""
+
+    row: str
+    side: str
+    figure: str
+    against: str
+    ratio: Ratio
+    limit: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """`met`, `missed`, or nothing where there is no bar."""
+        if self.limit is None:
+            return ""
+        return "met" if self.ratio.median <= self.limit else "missed"
+
+    @property
+    def cells(self) -> list[str]:
+        """The line as a table shows it."""
+        ratio = f"{self.ratio.median:.2f}"
+        quartiles = f"{self.ratio.low:.2f} - {self.ratio.high:.2f}"
+        limit = "" if self.limit is None else f"{self.limit:.2f}"
+        return [self.row, self.side, self.figure, self.against, ratio, quartiles, limit, self.verdict]
+
+
+HEADER = ["row", "side", "figure", "against", "ratio", "quartiles", "bar", ""]
+
+
+def row_lines(result: RowResult) -> list[Line]:
+    """The lines of one C row: bars for the first of our sides, the same ratios of the others beside it."""
+    lines = []
+    for index, side in enumerate(result.row.ours):
+        if side not in result.ns:
+            continue
+        for bar in result.row.bars:
+            if (ratio := ratio_to(result.ns, side, bar, result.peers)) is None:
+                continue
+            against = f"{ratio.against} {_ns(result.ns[ratio.against])}" + (f" ({BEST})" if bar.against == BEST else "")
+            limit = bar.limit if index == 0 else None
+            lines.append(Line(result.row.name, side, _ns(result.ns[side]), against, ratio, limit))
+    return lines + _memory_lines(result)
+
+
+def _memory_lines(result: RowResult) -> list[Line]:
+    lines = []
+    for index, side in enumerate(name for name in result.row.ours if name in result.ns):
+        if not any("memory" in record for record in result.raw):
+            return []
+        ratio = spread(result.memory(side, ("mapped_bytes", "bookkeeping_bytes"), "live_bytes"), "")
+        limit = MAPPED_LIMIT if index == 0 else None
+        lines.append(Line(result.row.name, side, "mapped", "live", ratio, limit))
+    for side in result.ns:
+        if any("memory" in record for record in result.raw):
+            ratio = spread(result.memory(side, ("resident_bytes",), "usable_bytes"), "")
+            lines.append(Line(result.row.name, side, "resident", "live", ratio))
+    return lines
+
+
+def handle_lines(rows: Sequence[HandleRow], ns: Figures) -> list[Line]:
+    """The lines of the Python rows: against their bar, or for comparison against `bytearray` of the same size."""
+    lines = []
+    for row in rows:
+        if row.name not in ns:
+            continue
+        bar = row.bar or Bar("bytearray(65536)" if "65536" in row.name else "bytearray(64)", 0)
+        if (ratio := ratio_to(ns, row.name, bar, ())) is not None:
+            limit = row.bar.limit if row.bar else None
+            lines.append(Line(row.name, "Python", _ns(ns[row.name]), bar.against or "ns an object", ratio, limit))
+    return lines
+
+
+def peer_table(results: Iterable[RowResult]) -> str:
+    """Medians in nanoseconds of every side in every C row."""
+    results = list(results)
+    names = list(dict.fromkeys(name for result in results for name in result.ns))
+    body = [[r.row.name, *(_ns(r.ns[name]) if name in r.ns else "" for name in names)] for r in results]
+    return table(["ns per object", *names], body)
+
+
+def table(header: list[str], body: list[list[str]]) -> str:
+    """An aligned Markdown table."""
+    widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
+    ruler = ["-" * width for width in widths]
+    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in [header, ruler, *body])
+
+
+def summary(lines: Sequence[Line]) -> str:
+    """How many bars were met, and each that was missed."""
+    bound = [line for line in lines if line.verdict]
+    if not bound:
+        return "No bar was measured."
+    missed = [line for line in bound if line.verdict == "missed"]
+    said = [f"{len(bound) - len(missed)} of {len(bound)} bars met."]
+    said += [
+        f"missed: {line.row}: {line.ratio.median:.2f} against {line.against}, bar {line.limit:.2f}" for line in missed
+    ]
+    return "\n".join(said)
+
+
+def machine(peers: Sequence[Side], compiler: str) -> dict[str, Any]:
+    """What a reader needs to judge the figures. Names no path and no user."""
+    return {
+        "processor": _first(Path("/proc/cpuinfo"), "model name", platform.processor()),
+        "processors": len(os.sched_getaffinity(0)),
+        "memory_kib": _first(Path("/proc/meminfo"), "MemTotal", "unknown").removesuffix(" kB"),
+        "transparent_huge_pages": _text(Path("/sys/kernel/mm/transparent_hugepage/enabled")),
+        "kernel": platform.release(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "compiler": compiler,
+        "load_average": os.getloadavg(),
+        "peers": {peer.name: peer.version for peer in peers},
+        "packages": {name: _package(name) for name in ("slabmalloc", "numpy", "pyarrow", "shared-allocator")},
+    }
+
+
+def write_json(
+    path: Path, header: dict[str, Any], results: Sequence[RowResult], handles: Figures, lines: list[Line]
+) -> None:
+    """Everything, raw numbers included."""
+    content = {
+        **header,
+        "lines": [{**asdict(line), "verdict": line.verdict} for line in lines],
+        "c": [{"row": asdict(result.row), "raw": result.raw} for result in results],
+        "python": handles,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _ns(values: Sequence[float]) -> str:
+    median = statistics.median(values)
+    return f"{median:.1f} ns" if median < 1000 else f"{median:,.0f} ns"
+
+
+def _first(path: Path, key: str, otherwise: str) -> str:
+    for line in _text(path).splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return otherwise
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def _package(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"

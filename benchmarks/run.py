@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""`python benchmarks/run.py`: every bar of speed, measured against the peers of this machine in the same run.
+
+Prints progress, the tables, and which bars were met or missed; keeps all raw numbers in a JSON file. The measurements
+themselves are in `c/` and `python_handles.py`; README.md says how to read what comes out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from harness import programs, report, rounds
+from harness.rows import C_ROWS, HANDLE_ROWS, HandleRow, Row
+from harness.sides import Side, find_peers, our_side
+
+RESULTS = Path(__file__).resolve().parent / "results"
+FULL = rounds.Settings(rounds=9, slices=7, slice_ms=8)
+QUICK = rounds.Settings(rounds=3, slices=3, slice_ms=4)
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """The command's words."""
+    parser = argparse.ArgumentParser(prog="python benchmarks/run.py", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the time, for a look; too noisy for a verdict")
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", default=[], help="rows whose name contains NAME, or 'c' or 'python'"
+    )
+    parser.add_argument("--peer", metavar="NAME=PATH", action="append", default=[], help="one more malloc to preload")
+    parser.add_argument("--peers-only", action="store_true", help="measure the peers, not slabmalloc")
+    parser.add_argument("--rounds", type=int, help="rounds, instead of 9 (3 with --quick)")
+    parser.add_argument(
+        "--json", metavar="FILE", type=Path, help="where the numbers go (default: a new file in benchmarks/results)"
+    )
+    return parser.parse_args(words)
+
+
+def chosen(only: list[str]) -> tuple[list[Row], list[HandleRow]]:
+    """The rows that --only asks for. SystemExit with their names if there are none."""
+    c_rows = [row for row in C_ROWS if not only or any(name == "c" or name in row.name for name in only)]
+    handle_rows = [row for row in HANDLE_ROWS if not only or any(name == "python" or name in row.name for name in only)]
+    if not c_rows and not handle_rows:
+        names = [row.name for row in C_ROWS] + [row.name for row in HANDLE_ROWS]
+        raise SystemExit("no such row; there are:\n" + "\n".join(names))
+    against = {row.bar.against for row in handle_rows if row.bar} | {"bytearray(64)", "bytearray(65536)"}
+    return c_rows, [row for row in HANDLE_ROWS if row in handle_rows or (handle_rows and row.name in against)]
+
+
+def measure_c(
+    rows: list[Row], args: argparse.Namespace, peers: list[Side], settings: rounds.Settings
+) -> list[rounds.RowResult]:
+    """Build, then measure row by row."""
+    results = []
+    with tempfile.TemporaryDirectory(prefix="slabmalloc-bench-") as folder:
+        programs.build(Path(folder), peers_only=args.peers_only)
+        for number, row in enumerate(rows, 1):
+            ours = [] if args.peers_only else [our_side(name) for name in row.ours]
+            print(f"[{number}/{len(rows)}] {row.name}", file=sys.stderr, flush=True)
+            results.append(rounds.measure_row(row, ours, peers, Path(folder), settings))
+    return results
+
+
+def command_line(words: list[str]) -> str:
+    """The command as the record keeps it: a peer by its file's name, since a path says nothing to others."""
+    shown = [f"{w.split('=', 1)[0]}={Path(w.split('=', 1)[1]).name}" if "=" in w and "/" in w else w for w in words]
+    return shlex.join(["python", "benchmarks/run.py", *shown])
+
+
+def main(words: list[str]) -> int:
+    """Exit status 0 whether or not the bars are met: a benchmark reports, tests judge."""
+    args = parse(words)
+    settings = QUICK if args.quick else FULL
+    if args.rounds:
+        settings = rounds.Settings(args.rounds, settings.slices, settings.slice_ms)
+    c_rows, handle_rows = chosen(args.only)
+    peers, missing = find_peers(args.peer)
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    header: dict[str, Any] = {
+        "command": command_line(words),
+        "started": started,
+        "settings": vars(settings),
+        "machine": report.machine(peers, programs.compiler_version()),
+        "peers_missing": missing,
+    }
+    results = measure_c(c_rows, args, peers, settings) if c_rows else []
+    handles: rounds.Figures = {}
+    skipped: dict[str, str] = {}
+    if handle_rows and not args.peers_only:
+        print("Python rows", file=sys.stderr, flush=True)
+        handles, skipped = rounds.measure_handles(handle_rows, settings)
+    header["python_skipped"] = skipped
+
+    lines = [line for result in results for line in report.row_lines(result)]
+    lines += report.handle_lines(handle_rows, handles)
+    if results:
+        print("\n" + report.peer_table(results))
+    print("\n" + report.table(report.HEADER, [line.cells for line in lines]))
+    for name, why in skipped.items():
+        print(f"not measured: {name}: {why}")
+    for name in missing:
+        print(f"not measured: {name} is not installed here")
+    print("\n" + report.summary(lines))
+    path = args.json or RESULTS / f"{started.replace(':', '')}.json"
+    report.write_json(path, header, results, handles, lines)
+    print(f"raw numbers: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

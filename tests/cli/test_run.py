@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: MIT
+"""``slabmalloc run`` beside ``python``: the same program, the same output, the same end.
+
+Each comparison runs a program both ways in fresh processes, with the same interpreter, and compares standard output, standard
+error (the summary is silenced) and exit status.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("slabmalloc.process._pymem", reason="needs the native extension")
+
+SLABMALLOC = [sys.executable, "-m", "slabmalloc"]
+RUN = [*SLABMALLOC, "run"]
+
+# How a program sees its place in the world; addresses differ from process to process.
+PLACE = """
+import re, sys
+names = {name: value for name, value in globals().items() if name not in ("re", "sys", "names")}
+print(re.sub("0x[0-9a-f]+", "0x", repr(sorted(names.items()))))
+print(sys.argv, repr(sys.path[0]), sys.modules["__main__"].__dict__ is globals())
+class Pickled: pass
+import pickle
+print(type(pickle.loads(pickle.dumps(Pickled()))) is Pickled)
+"""
+
+ENDS = {
+    "return": "print('well')",
+    "exit": "import sys; sys.exit()",
+    "exit_7": "import sys; sys.exit(7)",
+    "exit_true": "raise SystemExit(True)",
+    "exit_text": "raise SystemExit('that was it')",
+    "exit_object": "raise SystemExit(['a', 'list'])",
+    "exit_big": "import sys; sys.exit(2**40 + 3)",
+    "exit_in_atexit": "import atexit, sys\natexit.register(sys.exit, 9)",
+    "exit_now": "import os; os._exit(5)",
+    "error": "def f():\n    raise ValueError('no')\nf()",
+    "chained": "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise KeyError('k') from error",
+    "group": "raise ExceptionGroup('some', [ValueError(1), TypeError(2)])",
+    "interrupt": "raise KeyboardInterrupt",
+    "syntax": "def f(:\n    pass",
+    "null_byte": "print(1)\0",
+    "hook": "import sys\nsys.excepthook = lambda kind, error, trace: print(kind, error, trace.tb_lineno, trace.tb_next)\n1 / 0",
+    "bad_hook": "import sys\nsys.excepthook = 5\n1 / 0",
+    "thread": "import threading\nthreading.Thread(target=lambda: print('late')).start()\nprint('early')",
+    "thread_error": "import threading\nthread = threading.Thread(target=lambda: 1 / 0)\nthread.start()\nthread.join()",
+    "unraisable": "class D:\n    def __del__(self): 1 / 0\nd = D()\nd = None",
+    "abort": "import os, resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\nos.abort()",
+    "terminated": "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)",
+    "last_error": "import atexit, sys\natexit.register(lambda: print(sys.last_value, sys.last_traceback.tb_lineno))\nraise ValueError(3)",
+}
+
+
+def run(command: list[str], **settings: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **settings)  # type: ignore[call-overload, no-any-return]
+
+
+def assert_same(arguments: list[str], options: tuple[str, ...] = (), **settings: object) -> subprocess.CompletedProcess[str]:
+    """Runs `arguments` as python's and as slabmalloc's; returns the latter's outcome."""
+    stock = run([sys.executable, *options, *arguments], **settings)
+    ours = run([sys.executable, *options, "-m", "slabmalloc", "run", "--quiet", *arguments], **settings)
+    assert ours.stdout == stock.stdout
+    assert ours.stderr == stock.stderr
+    assert ours.returncode == stock.returncode
+    return ours
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the same program as script, module, package, folder and archive."""
+    (tmp_path / "place.py").write_text(PLACE)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").touch()
+    (tmp_path / "package" / "__main__.py").write_text(PLACE)
+    (tmp_path / "package" / "part.py").write_text("from . import __main__")
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        archive.writestr("__main__.py", PLACE)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "other.py").symlink_to(tmp_path / "place.py")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["place.py"],
+        ["place.py", "-m", "--quiet", "--", "-c", ""],
+        ["./place.py", "x"],
+        ["package/../place.py"],
+        ["linked/other.py"],
+        ["package", "x"],
+        ["archive.zip", "-x"],
+        ["-m", "place", "-m", "--json", "x"],
+        ["-m", "package"],
+        ["-m", "package.part"],
+        ["-m", "missing"],
+        ["-m", "package.missing"],
+        ["-c", PLACE, "-c", "--quiet"],
+        ["-", "x"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("options", [(), ("-P",), ("-I",)], ids=lambda options: "".join(options) or "plain")
+def test_a_program_finds_itself_where_python_puts_it(arguments: list[str], options: tuple[str, ...], folder: Path) -> None:
+    if options == ("-I",) and not _is_installed():
+        pytest.skip("isolated, the interpreter finds slabmalloc only where it is installed")
+    if arguments[0] == "-m" and options and _is_local(arguments[1]):
+        pytest.skip("a module of the working directory is not found then, and the message names the interpreter alone")
+    assert_same(arguments, options, cwd=folder, input=PLACE)
+
+
+def _is_installed() -> bool:
+    return run([sys.executable, "-I", "-c", "import slabmalloc.process._pymem"]).returncode == 0
+
+
+def _is_local(module: str) -> bool:
+    return module.startswith(("place", "package"))
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("way", ["script", "module", "command", "stdin"])
+def test_a_program_ends_as_under_python(way: str, end: str, tmp_path: Path) -> None:
+    if way == "command" and end == "null_byte":
+        pytest.skip("no command line can hold it")
+    program = tmp_path / "program.py"
+    program.write_text(ENDS[end])
+    arguments = {"script": [str(program)], "module": ["-m", "program"], "command": ["-c", ENDS[end]], "stdin": ["-"]}[way]
+    assert_same(arguments, cwd=tmp_path, input=ENDS[end])
+
+
+def test_tracebacks_have_no_frame_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "fails.py").write_text("def inner():\n    raise ValueError('no')\n\ninner()\n")
+    ours = assert_same(["fails.py"], cwd=tmp_path)
+    assert "slabmalloc" not in ours.stderr and ours.stderr.count("File ") == 2
+    assert "slabmalloc" not in assert_same(["-m", "fails"], cwd=tmp_path).stderr
+
+
+def test_a_compiled_script(tmp_path: Path) -> None:
+    import py_compile
+
+    (tmp_path / "one.py").write_text("import sys; print(sys.argv, __file__, __loader__.__class__.__name__)")
+    compiled = py_compile.compile(str(tmp_path / "one.py"), cfile=str(tmp_path / "one.pyc"))
+    assert compiled is not None
+    assert_same(["one.pyc", "x"], cwd=tmp_path)
+
+
+def test_future_imports_are_the_programs_own() -> None:
+    done = assert_same(["-c", "def f(x: undefined_name): pass" if sys.version_info < (3, 14) else "pass"])
+    assert (done.returncode != 0) == (sys.version_info < (3, 14))
+
+
+def test_encodings_of_source(tmp_path: Path) -> None:
+    (tmp_path / "latin.py").write_bytes("# coding: latin-1\nprint(ascii('é'))".encode("latin-1"))
+    assert_same([str(tmp_path / "latin.py")])
+
+
+def test_standard_input_is_the_programs() -> None:
+    done = assert_same(["-c", "import sys; print(sum(map(int, sys.stdin)))"], input="1\n2\n3\n")
+    assert done.stdout == "6\n"
+
+
+def test_inspection_after_the_end() -> None:
+    assert_same(["-c", "x = 3; 1 / 0"], ("-i", "-q"), input="print(x)\n")
+
+
+def test_a_script_that_can_not_be_read(tmp_path: Path) -> None:
+    done = run([*RUN, "missing.py"], cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"slabmalloc run: can't open file '{tmp_path}/missing.py': [Errno 2] No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "what shall be run?"),
+        (["--quiet"], "what shall be run?"),
+        (["--domains=raw", "-c", ""], "'raw' is not a domain that can be installed"),
+        (["--no-such-option", "x.py"], "unrecognized arguments: --no-such-option"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str) -> None:
+    done = run([*RUN, *arguments], input="")
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_multiprocessing_finds_the_program(tmp_path: Path) -> None:
+    program = tmp_path / "pool.py"
+    program.write_text(
+        "import multiprocessing, sys\n"
+        "def square(x): return x * x\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:\n"
+        "        print(pool.map(square, range(5)))\n"
+    )
+    for method in ("fork", "spawn", "forkserver"):
+        assert assert_same([str(program), method]).stdout == "[0, 1, 4, 9, 16]\n"
+
+
+def test_an_interrupt_from_outside_ends_it_as_python_ends() -> None:
+    with subprocess.Popen(
+        [*RUN, "-c", "print('on', flush=True)\nimport time\ntime.sleep(60)"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "on\n"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        errors = process.stderr.read()
+    assert process.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in errors and "slabmalloc: " in errors and "cli" not in errors
+
+
+def test_the_summary_is_text_on_standard_error() -> None:
+    done = run([*RUN, "-c", "print('out')"])
+    assert done.stdout == "out\n"
+    heading, *rows = done.stderr.splitlines()
+    assert heading.startswith("slabmalloc: ") and " s on Python " in heading
+    assert [row.split()[0] for row in rows] == ["domain", "obj", "mem", "heap"]
+    for word in ("served", "passed on", "freed", "live", "mapped", "peak", "given back"):
+        assert word in done.stderr
+
+
+def test_the_summary_as_json(tmp_path: Path) -> None:
+    program = "kept = [bytes(100) for _ in range(10_000)]"
+    first = run([*RUN, "--json", "--domains=obj", "-c", program]).stderr
+    second = run([*RUN, "--summary=json", "--domains=obj", "-c", program]).stderr
+    run([*RUN, "--json", "--domains=obj", "--summary", "here.json", "-c", program], cwd=tmp_path)
+    for text in (first, second, (tmp_path / "here.json").read_text()):
+        record = json.loads(text)
+        assert list(record["domains"]) == ["obj"] and record["domains"]["obj"]["served_blocks"] >= 10_000
+        assert record["wall_seconds"] > 0 and record["live_bytes"] >= 10_000 * 100
+        assert {"live_objects", "mapped_bytes", "peak_mapped_bytes", "given_back_bytes", "python"} <= record.keys()
+
+
+def test_the_summary_goes_to_the_place_named_at_the_start(tmp_path: Path) -> None:
+    done = run([*RUN, "--summary=s.txt", "-c", "import os; os.chdir('/')"], cwd=tmp_path)
+    assert done.stderr == "" and (tmp_path / "s.txt").read_text().startswith("slabmalloc: ")
+
+
+def test_a_summary_that_can_not_be_written(tmp_path: Path) -> None:
+    done = run([*RUN, f"--summary={tmp_path}/none/s.txt", "-c", "print(1)"])
+    assert done.returncode == 0 and done.stdout == "1\n" and "can't write the summary" in done.stderr
+
+
+def test_no_summary_from_children_nor_without_standard_error() -> None:
+    forks = "import os, sys\nif os.fork() == 0: sys.exit(0)\nos.wait()"
+    assert run([*RUN, "-c", forks]).stderr.count("slabmalloc: ") == 1
+    assert run([*RUN, "-c", "import os; os.close(2)"]).returncode == run([sys.executable, "-c", "import os; os.close(2)"]).returncode
+
+
+def test_the_summary_is_the_last_word() -> None:
+    program = "import atexit, sys\natexit.register(print, 'at exit', file=sys.stderr)"
+    lines = run([*RUN, "-c", program]).stderr.splitlines()
+    assert lines[0] == "at exit" and lines[1].startswith("slabmalloc: ")
+
+
+def test_tracemalloc_from_the_start_sees_the_program() -> None:
+    program = "import tracemalloc\nkept = [bytes(100) for _ in range(1000)]\nprint(tracemalloc.get_traced_memory()[0] > 100_000, tracemalloc.get_traceback_limit())"
+    done = run([sys.executable, "-X", "tracemalloc=5", "-m", "slabmalloc", "run", "--quiet", "-c", program])
+    assert (done.stdout, done.returncode) == ("True 5\n", 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        ([], 2, ["usage: slabmalloc VERB"]),
+        (["--help"], 0, ["usage: slabmalloc VERB", "run", "doctor"]),
+        (["--version"], 0, ["slabmalloc "]),
+        (["rum"], 2, ["'rum' is not a verb", "did you mean 'run'?", "there are: run, doctor"]),
+        (["run", "--help"], 0, ["usage: slabmalloc run", "--summary", "--quiet", "--domains"]),
+    ],
+)
+def test_the_command_itself(arguments: list[str], status: int, words: list[str]) -> None:
+    done = run([*SLABMALLOC, *arguments])
+    assert done.returncode == status
+    for word in words:
+        assert word in done.stdout + done.stderr
+
+
+def test_without_the_extension_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['slabmalloc.process._pymem'] = None\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = run([*RUN, "-c", "print('never')"], env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 2 and "needs slabmalloc's native extension" in done.stderr and done.stdout == ""

@@ -7,7 +7,6 @@ loaded, mmap of the standard library serves anonymous memory, aligned by mapping
 
 from __future__ import annotations
 
-import mmap
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
@@ -52,10 +51,10 @@ def map_huge(size: int, align: int) -> Mapping:
     return _NativeMapping(require_native("explicit huge pages need").anonymous(size, align=align, huge=True))
 
 
-def map_file(fd: int, size: int, align: int, offset: int, purpose: str) -> Mapping:
+def map_file(fd: int, size: int, align: int, offset: int) -> Mapping:
     """`size` bytes of a file from `offset` on, shared and writable, even beyond the file's present end; OSError if the
-    system refuses, NotImplementedError without the extension (the text starts with `purpose`)."""
-    return _NativeMapping(require_native(purpose).file(fd, size, align=align, offset=offset))
+    system refuses, NotImplementedError without the extension."""
+    return _NativeMapping(require_native("a mapped file needs").file(fd, size, align=align, offset=offset))
 
 
 def native_type() -> type[_native.Mapping] | None:
@@ -98,12 +97,15 @@ class _NativeMapping:
 
 class _PlainMapping:
     def __init__(self, size: int, align: int, advise_huge: bool) -> None:
+        import mmap  # not there on every platform, and needed by this class alone
+
         excess = align - mmap.PAGESIZE if align > mmap.PAGESIZE else 0
         self._memory = mmap.mmap(-1, size + excess, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         start = address_of(self._memory)
         self._skip = -start % align
         self.address = start + self._skip
         self.size = size
+        self._dont_need: int | None = getattr(mmap, "MADV_DONTNEED", None)
         if advise_huge and hasattr(mmap, "MADV_HUGEPAGE"):
             with suppress(OSError):
                 self._memory.madvise(mmap.MADV_HUGEPAGE)
@@ -112,5 +114,5 @@ class _PlainMapping:
         return memoryview(self._memory)[self._skip : self._skip + self.size]
 
     def purge(self, offset: int, size: int) -> None:
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._memory.madvise(mmap.MADV_DONTNEED, self._skip + offset, size)
+        if self._dont_need is not None:
+            self._memory.madvise(self._dont_need, self._skip + offset, size)

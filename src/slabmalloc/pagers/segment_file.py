@@ -9,16 +9,18 @@ start. A reader maps what is there, read-only, and maps again when the segment h
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 from threading import Lock
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from ..errors import InvalidPage, OutOfMemory
 from ..pages import MAX_PAGE_BYTES, readable_bytes
 from .mapping import Mapping, map_file, require_native
 from .segment import CLEAN, HEADER_BYTES, OPEN, UNIT_BYTES, Header, read_header, table_byte
+
+if TYPE_CHECKING:
+    from mmap import mmap
 
 __all__ = ["SegmentReader", "SegmentWriter", "unlock"]
 
@@ -44,7 +46,7 @@ class SegmentWriter:
         mapping = _map_pages(fd, self.header, where)
         self.address = mapping.address
         self.memory = mapping.view()
-        self._head = mmap(fd, self.header.head_bytes, MAP_SHARED, PROT_READ | PROT_WRITE)
+        self._head = _map_shared(fd, self.header.head_bytes, 0, writable=True)
         self.table = memoryview(self._head)[HEADER_BYTES:]
 
     def table_fits(self) -> bool:
@@ -160,7 +162,7 @@ class SegmentReader:
         with self._lock:
             if not self._mappings or self._mappings[-1][1].nbytes < end:
                 header = self.refresh()
-                owner = mmap(self._fd, header.size, MAP_SHARED, PROT_READ, offset=header.head_bytes)
+                owner = _map_shared(self._fd, header.size, header.head_bytes, writable=False)
                 self._mappings.append((_address_of_readonly(owner), memoryview(owner), owner))
             return self._mappings[-1]
 
@@ -171,7 +173,9 @@ class SegmentReader:
 
 
 def _lock(fd: int, where: str) -> None:
-    """Takes the writer's lock, for as long as the file is open; BlockingIOError if somebody has it."""
+    """Takes the writer's lock; BlockingIOError if somebody has it."""
+    import fcntl  # not there on every platform, and needed by writers alone
+
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -182,7 +186,16 @@ def _lock(fd: int, where: str) -> None:
 
 def unlock(fd: int) -> None:
     """Gives up the writer's lock. Closing does not: a page that somebody still has keeps the mapping, and that the lock."""
+    import fcntl
+
     fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def _map_shared(fd: int, size: int, offset: int, *, writable: bool) -> mmap:
+    import mmap
+
+    access = mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
+    return mmap.mmap(fd, size, mmap.MAP_SHARED, access, offset=offset)
 
 
 def _length(fd: int) -> int:
@@ -203,7 +216,7 @@ def _allocate_blocks(fd: int, start: int, end: int) -> None:
 def _map_pages(fd: int, header: Header, where: str) -> Mapping:
     """Addresses for all pages that there may ever be."""
     try:
-        return map_file(fd, header.max_size, header.align, header.head_bytes, where)
+        return map_file(fd, header.max_size, header.align, header.head_bytes)
     except (OSError, MemoryError) as error:
         raise OutOfMemory(
             f"no address space for {where}: {readable_bytes(header.max_size)} are reserved so that it may grow in "

@@ -135,14 +135,24 @@ def _execute(program: Program) -> None:
 
 def _hide_own_frames() -> None:
     """Makes the program's `sys.excepthook` see one exception, the one on its way now, as if we were not there."""
-    hook = sys.excepthook
+    hook = getattr(sys, "excepthook", None)
 
     def hook_without_us(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         sys.excepthook = hook
         sys.last_traceback = trace = _without_own_frames(trace)
-        hook(kind, error.with_traceback(trace), trace)
+        try:
+            hook(kind, error.with_traceback(trace), trace)
+        except SystemExit:
+            raise
+        except BaseException as failure:  # as the interpreter does it, again without us
+            print("Error in sys.excepthook:", file=sys.stderr)
+            below = failure.__traceback__ and failure.__traceback__.tb_next
+            sys.__excepthook__(type(failure), failure.with_traceback(below), below)
+            print("\nOriginal exception was:", file=sys.stderr)
+            sys.__excepthook__(kind, error, trace)
 
-    sys.excepthook = hook_without_us
+    if hook is not None:
+        sys.excepthook = hook_without_us
 
 
 def _without_own_frames(trace: TracebackType | None) -> TracebackType | None:

@@ -102,6 +102,8 @@ static void cursor_seek(slabmalloc_sc *sc, size_t from)
         cursor_set(sc, at);
 }
 
+void sc_seek_lowest(slabmalloc_sc *sc) { cursor_seek(sc, 0); }
+
 void *sc_advance(slabmalloc_sc *sc, void *object)
 {
     size_t at = (size_t)(sc->next_word - sc->current_local);
@@ -192,7 +194,7 @@ void sc_for_each(const slabmalloc_sc *sc, void (*visit)(void *context, slab *s),
 void sc_note_collected(slabmalloc_sc *sc, slab *s, uint32_t count)
 {
     if (s == sc->current) {
-        cursor_seek(sc, 0);
+        sc_seek_lowest(sc);
         return;
     }
     s->free_count += count;

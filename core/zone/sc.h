@@ -70,6 +70,8 @@ slab *sc_remove_any(slabmalloc_sc *sc);
 void sc_note_collected(slabmalloc_sc *sc, slab *s, uint32_t count);
 /* Objects live in `s`, by the owner's knowledge. */
 uint32_t sc_live(const slabmalloc_sc *sc, const slab *s);
+/* The cursor to the lowest slot of the current slab's local set. */
+void sc_seek_lowest(slabmalloc_sc *sc);
 /* Calls visit for every slab, current included. */
 void sc_for_each(const slabmalloc_sc *sc, void (*visit)(void *context, slab *s), void *context);
 
@@ -78,6 +80,9 @@ void sc_for_each(const slabmalloc_sc *sc, void (*visit)(void *context, slab *s),
 NOINLINE void *sc_allocate_slow(slabmalloc_sc *sc);
 /* The cursor's word is used up: on to the next. Returns `object`, for the caller to return in turn. */
 NOINLINE void *sc_advance(slabmalloc_sc *sc, void *object);
+
+/* Up to `count` objects, in the order of as many calls of sc_allocate; returns how many. */
+size_t sc_allocate_many(slabmalloc_sc *sc, void **objects, size_t count);
 
 ALWAYS_INLINE void *sc_allocate(slabmalloc_sc *sc)
 {
@@ -97,6 +102,8 @@ ALWAYS_INLINE void *sc_allocate(slabmalloc_sc *sc)
 
 /* Each checks all there is to check, and changes nothing if the free is not right. */
 
+/* All or nothing; *bad_index is set if there is an error. [owner] */
+slabmalloc_status sc_deallocate_many(slabmalloc_sc *sc, void *const *objects, size_t count, size_t *bad_index);
 /* A free that is not on a slot of the current slab. [owner] */
 NOINLINE slabmalloc_status sc_free_elsewhere(slabmalloc_sc *sc, uintptr_t object);
 /* What is wrong with a free on a page that is not this allocator's. */

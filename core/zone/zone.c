@@ -187,74 +187,17 @@ slabmalloc_status slabmalloc_zone_deallocate(slabmalloc_zone *zone, void *object
 size_t slabmalloc_zone_allocate_many(slabmalloc_zone *zone, size_t size, size_t align, void **objects, size_t count)
 {
     slabmalloc_sc *sc = zone_sc(zone, size, align);
-    size_t done = 0;
-    while (sc != NULL && done < count && (objects[done] = sc_allocate(sc)) != NULL)
-        done++;
-    return done;
+    return sc == NULL ? 0 : sc_allocate_many(sc, objects, count);
 }
 
-static inline slab *sc_find(const slabmalloc_sc *sc, uintptr_t page)
-{
-    return page == sc->current_page && sc->current != NULL ? sc->current : registry_probe(sc->registry, page);
-}
-
-/* Sets the bit of `object`, after every check; nothing else. */
-static slabmalloc_status mark_free(slabmalloc_sc *sc, uintptr_t object)
-{
-    const slab_geometry *g = &sc->geometry;
-    uintptr_t page = sc_page_of(sc, object);
-    slab *s = sc_find(sc, page);
-    if (UNLIKELY(s->sc != sc))
-        return sc_diagnose(sc, object);
-    size_t index = sc_slot_at(g, object - page);
-    if (UNLIKELY(index >= g->capacity))
-        return SLABMALLOC_FREE_INTERIOR;
-    word *w = &s->local[index / WORD_BITS];
-    if (UNLIKELY((word_get(w) & word_bit(index)) != 0))
-        return SLABMALLOC_FREE_DOUBLE;
-    if (UNLIKELY(atomic_load_explicit(&s->is_pending, memory_order_relaxed) != 0) &&
-        bitset_has(slab_remote(s, g), index))
-        return SLABMALLOC_FREE_DOUBLE;
-    word_set(w, word_get(w) | word_bit(index));
-    return SLABMALLOC_OK;
-}
-
-/* The rest of a free whose bit is set, or, if `is_undone`, the bit taken back. */
-static void finish_free(slabmalloc_sc *sc, uintptr_t object, bool is_undone)
-{
-    uintptr_t page = sc_page_of(sc, object);
-    slab *s = sc_find(sc, page);
-    size_t index = sc_slot_at(&sc->geometry, object - page);
-    word *w = &s->local[index / WORD_BITS];
-    if (is_undone) {
-        word_set(w, word_get(w) & ~word_bit(index));
-        return;
-    }
-    if (s != sc->current && sc->geometry.shape.levels > 1)
-        bitset_raise(&sc->geometry.shape, s->local, index / WORD_BITS);
-    if (s == sc->current)
-        sc_free_in_other_word(sc, object, index);
-    else if (++s->free_count >= s->limit)
-        sc_relist(sc, s);
-}
-
-/* First every bit is set, which finds all that is wrong, repetitions too, and can be undone; then the bookkeeping
- * follows in the same order, as that many single frees would have done it. */
 slabmalloc_status slabmalloc_zone_deallocate_many(slabmalloc_zone *zone, void *const *objects, size_t count,
                                                   size_t size, size_t align, size_t *bad_index)
 {
+    size_t ignored;
+    bad_index = bad_index == NULL ? &ignored : bad_index;
+    *bad_index = 0;
     slabmalloc_sc *sc = zone_sc(zone, size, align);
-    slabmalloc_status status = sc == NULL ? SLABMALLOC_INVALID_LAYOUT : SLABMALLOC_OK;
-    size_t done = 0;
-    while (status == SLABMALLOC_OK && done < count) {
-        status = mark_free(sc, (uintptr_t)objects[done]);
-        done += status == SLABMALLOC_OK;
-    }
-    if (status != SLABMALLOC_OK && bad_index != NULL)
-        *bad_index = done;
-    for (size_t i = 0; i < done; i++)
-        finish_free(sc, (uintptr_t)objects[i], status != SLABMALLOC_OK);
-    return status;
+    return sc == NULL ? SLABMALLOC_INVALID_LAYOUT : sc_deallocate_many(sc, objects, count, bad_index);
 }
 
 /* ---- what is there --------------------------------------------------------------------------------------- */

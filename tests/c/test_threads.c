@@ -453,6 +453,9 @@ static void an_owner_ends_before_its_objects(void)
         }
         for (size_t i = 0; i < 2; i++)
             pthread_join(threads[i], NULL);
+        slabmalloc_zone_adopt(zone);
+        slabmalloc_zone_collect(zone);
+        CHECK_EQUAL(slabmalloc_zone_stats(zone, -1).remote_frees, 60); /* nobody else became the owner by chance */
         check_whole(&a, zone, size, 1);
         slabmalloc_zone_destroy(zone);
         free(rings);

@@ -52,7 +52,8 @@ static void audit_cursor(auditing *a)
                 "the current slab's capacity is not that of its class");
     size_t at = bitset_next_word(&sc->geometry.shape, s->local, 0);
     if (at == SIZE_MAX) {
-        fail_unless(a, sc->next == NO_SLOT, "the current slab has no free slot, but there is a cursor");
+        fail_unless(a, sc->next == NO_SLOT && sc->next_word == NULL,
+                    "the current slab has no free slot, but there is a cursor");
         return;
     }
     size_t index = at * WORD_BITS + word_lowest(word_get(&s->local[at]));

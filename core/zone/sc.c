@@ -92,12 +92,18 @@ static void cursor_set(slabmalloc_sc *sc, size_t at)
     sc->next = sc->next_base + word_lowest(word_get(sc->next_word)) * sc->object_bytes;
 }
 
+static void cursor_end(slabmalloc_sc *sc)
+{
+    sc->next = NO_SLOT;
+    sc->next_word = NULL;
+}
+
 /* To the first free slot at or behind word `from`. */
 static void cursor_seek(slabmalloc_sc *sc, size_t from)
 {
     size_t at = bitset_next_word(&sc->geometry.shape, sc->current_local, from);
     if (at == SIZE_MAX)
-        sc->next = NO_SLOT;
+        cursor_end(sc);
     else
         cursor_set(sc, at);
 }
@@ -134,7 +140,7 @@ static void current_clear(slabmalloc_sc *sc)
     sc->current->free_count = bitset_count(&sc->geometry.shape, sc->current_local);
     sc->current = NULL;
     sc->current_capacity = 0;
-    sc->next = NO_SLOT;
+    cursor_end(sc);
 }
 
 /* ---- slabs come and go --------------------------------------------------------------------------------- */

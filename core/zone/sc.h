@@ -147,7 +147,7 @@ ALWAYS_INLINE slabmalloc_status sc_deallocate_owned(slabmalloc_sc *sc, void *poi
         bitset_has(slab_remote(sc->current, &sc->geometry), slot.value))
         return SLABMALLOC_FREE_DOUBLE;
     word_set(w, bits);
-    if (UNLIKELY(w != sc->next_word || old == 0))
+    if (UNLIKELY(w != sc->next_word))
         return sc_free_in_other_word(sc, object, slot.value);
     if (object < sc->next)
         sc->next = object;

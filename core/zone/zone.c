@@ -15,20 +15,23 @@ slabmalloc_zone_options slabmalloc_zone_options_default(void)
     return (slabmalloc_zone_options){.classes = slabmalloc_size_classes_default()};
 }
 
-static uint32_t table_entries(const slabmalloc_size_classes *classes)
+static uint32_t granules(const slabmalloc_size_classes *classes)
 {
-    return classes->sizes[classes->count - 1] / SLABMALLOC_GRANULE_BYTES + 1;
+    return classes->sizes[classes->count - 1] / SLABMALLOC_GRANULE_BYTES;
 }
 
-/* For each granule the smallest class that reaches it. */
-static void table_fill(slabmalloc_zone *zone, uint16_t *table)
+static void fill_tables(slabmalloc_zone *zone, uint8_t *class_table)
 {
     const slabmalloc_size_classes *classes = &zone->classes;
-    for (uint32_t granule = 0, i = 0; granule < table_entries(classes); granule++) {
+    zone->class_table = class_table;
+    zone->max_bytes = classes->sizes[classes->count - 1];
+    zone->small_bytes = min_size(zone->max_bytes, ZONE_SMALL_BYTES);
+    for (uint32_t granule = 0, i = 0; granule <= granules(classes); granule++) {
         i += granule * SLABMALLOC_GRANULE_BYTES > classes->sizes[i];
-        table[granule] = (uint16_t)((size_t)((char *)&zone->sc[i] - (char *)zone) / CACHE_LINE_BYTES);
+        class_table[granule] = (uint8_t)i;
+        if (granule > 0 && granule <= ZONE_SMALL_BYTES / SLABMALLOC_GRANULE_BYTES)
+            zone->small_table[granule - 1] = (uint32_t)((char *)&zone->sc[i] - (char *)zone);
     }
-    zone->class_table = table;
 }
 
 slabmalloc_zone *slabmalloc_zone_create(const slabmalloc_zone_options *options)
@@ -39,14 +42,13 @@ slabmalloc_zone *slabmalloc_zone_create(const slabmalloc_zone_options *options)
     store store;
     store_init(&store);
     slabmalloc_zone *zone = store_take(&store, sizeof(slabmalloc_zone) + classes->count * sizeof(slabmalloc_sc));
-    uint16_t *table = zone == NULL ? NULL : store_take(&store, table_entries(classes) * sizeof(uint16_t));
+    uint8_t *table = zone == NULL ? NULL : store_take(&store, granules(classes) + 1);
     if (table == NULL) {
         store_end(&store);
         return NULL;
     }
     zone->classes = *classes;
-    table_fill(zone, table);
-    zone->max_bytes = classes->sizes[classes->count - 1];
+    fill_tables(zone, table);
     zone->metadata_apart = options->metadata_apart;
     zone->random_start = options->random_start;
     zone->random_state = hash_multiply(options->seed) | 1;

@@ -13,6 +13,8 @@
 #include "zone/registry.h"
 #include "zone/sc.h"
 
+enum { ZONE_SMALL_BYTES = 1024 };
+
 /* What the floor above wants to hear of; each may be NULL. */
 typedef struct zone_watcher {
     void *context;
@@ -23,9 +25,12 @@ typedef struct zone_watcher {
 
 struct slabmalloc_zone {
     _Atomic uintptr_t owner; /* thread_self() of the owner, or THREAD_NONE; set by adopt */
-    uint32_t max_bytes;      /* the largest class */
+    uint64_t small_bytes;    /* the largest size that the small table serves */
+    /* By granule: where the allocator of the class lies, in bytes from the zone on. */
+    uint32_t small_table[ZONE_SMALL_BYTES / SLABMALLOC_GRANULE_BYTES];
+    uint32_t max_bytes;         /* the largest class */
+    const uint8_t *class_table; /* by granule 0 ... max_bytes / 8: the class */
     bool metadata_apart, random_start, has_pager;
-    const uint16_t *class_table; /* by granule: where the class's allocator is, in cache lines from the zone on */
     uint64_t random_state;
     slabmalloc_pager pager;
     registry registry;
@@ -34,6 +39,12 @@ struct slabmalloc_zone {
     slabmalloc_size_classes classes;
     slabmalloc_sc sc[]; /* classes.count of them */
 };
+
+/* The allocator of the smallest class of at least `size` bytes, 0 ... max_bytes. */
+ALWAYS_INLINE slabmalloc_sc *zone_sc_of_size(slabmalloc_zone *zone, size_t size)
+{
+    return &zone->sc[zone->class_table[(size + SLABMALLOC_GRANULE_BYTES - 1) / SLABMALLOC_GRANULE_BYTES]];
+}
 
 /* One page from the pager into `sc`; false: there is none. */
 bool zone_refill_from_pager(slabmalloc_zone *zone, slabmalloc_sc *sc);
@@ -48,10 +59,9 @@ ALWAYS_INLINE bool zone_is_owner(const slabmalloc_zone *zone)
 /* The allocator for a layout whose class is not simply the one of its size; NULL: an invalid layout. */
 NOINLINE slabmalloc_sc *zone_sc_slow(slabmalloc_zone *zone, size_t size, size_t align);
 
-ALWAYS_INLINE slabmalloc_sc *zone_sc_of_size(slabmalloc_zone *zone, size_t size)
+ALWAYS_INLINE slabmalloc_sc *zone_sc_at(slabmalloc_zone *zone, size_t offset)
 {
-    size_t lines = zone->class_table[(size + SLABMALLOC_GRANULE_BYTES - 1) / SLABMALLOC_GRANULE_BYTES];
-    slabmalloc_sc *sc = (slabmalloc_sc *)((char *)zone + lines * CACHE_LINE_BYTES);
+    slabmalloc_sc *sc = (slabmalloc_sc *)((char *)zone + offset);
     __asm__("" : "+r"(sc)); /* one register from here on: compilers would rather add up each field's address anew */
     return sc;
 }
@@ -60,9 +70,9 @@ ALWAYS_INLINE slabmalloc_sc *zone_sc_of_size(slabmalloc_zone *zone, size_t size)
  * align); so the first such class is the one to take, and for most layouts it is simply the class of the size. */
 ALWAYS_INLINE slabmalloc_sc *zone_sc_fast(slabmalloc_zone *zone, size_t size, size_t align)
 {
-    if (UNLIKELY(size - 1 >= zone->max_bytes))
+    if (UNLIKELY(size - 1 >= zone->small_bytes)) /* 0 as well */
         return NULL;
-    slabmalloc_sc *sc = zone_sc_of_size(zone, size);
+    slabmalloc_sc *sc = zone_sc_at(zone, zone->small_table[(size - 1) / SLABMALLOC_GRANULE_BYTES]);
     /* align = 0 makes the mask all ones, and no size is 0 under that. */
     return LIKELY(((sc->object_bytes | align) & (align - 1)) == 0) ? sc : NULL;
 }

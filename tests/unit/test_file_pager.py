@@ -384,20 +384,35 @@ def head_bytes(path: Path) -> int:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "foreign": (lambda path: path.write_bytes(b"\x7fELF" + bytes(5000)), r"no segment of slabmalloc: it begins with b'\\x7fELF"),
+    "foreign": (
+        lambda path: path.write_bytes(b"\x7fELF" + bytes(5000)),
+        r"no segment of slabmalloc: it begins with b'\\x7fELF",
+    ),
     "short": (lambda path: path.write_bytes(b"slabseg\n"), "ends after 8 bytes, within the header"),
     "zeros": (lambda path: path.write_bytes(bytes(8192)), "an empty header: its making was cut short"),
-    "truncated": (lambda path: os.truncate(path, path.stat().st_size - 1), r"is truncated: it has \d+ bytes and needs \d+"),
+    "truncated": (
+        lambda path: os.truncate(path, path.stat().st_size - 1),
+        r"is truncated: it has \d+ bytes and needs \d+",
+    ),
     "truncated table": (cut(5000), r"is truncated: it has 5000 bytes"),
     "other byte order": (swap_bytes, "machine of the other byte order"),
     "other version": (lambda path: corrupt_header(path, version=2), "has format version 2: this is version 1"),
-    "torn header": (lambda path: [flip(path, offset + 30) for offset in RECORD_OFFSETS], "a torn header: no record fits"),
+    "torn header": (
+        lambda path: [flip(path, offset + 30) for offset in RECORD_OFFSETS],
+        "a torn header: no record fits",
+    ),
     "half torn header": (lambda path: flip(path, 30), "was not closed"),
     "impossible size": (lambda path: corrupt_header(path, size=100), "an impossible size: 100 of at most"),
     "size beyond maximum": (lambda path: corrupt_header(path, size=1 << 40), "an impossible size"),
-    "not closed": (lambda path: corrupt_header(path, state=2, writer=4711), r"was not closed \(process 4711 had it open\)"),
+    "not closed": (
+        lambda path: corrupt_header(path, state=2, writer=4711),
+        r"was not closed \(process 4711 had it open\)",
+    ),
     "torn table": (lambda path: flip(path, HEADER_BYTES), "a torn page table: it does not fit its checksum"),
-    "torn slab": (lambda path: flip(path, head_bytes(path) + 4096 - 20), "offset 0x0: .* carries a torn slab: its trailer"),
+    "torn slab": (
+        lambda path: flip(path, head_bytes(path) + 4096 - 20),
+        "offset 0x0: .* carries a torn slab: its trailer",
+    ),
 }
 
 

@@ -35,7 +35,9 @@ def test_every_aligned_page_of_the_buffer_can_be_had() -> None:
     assert (pager.bytes_total, pager.bytes_free) == (8 * UNIT, 8 * UNIT)
     pages = [pager.allocate_page() for _ in range(8)]
     assert sorted(page.address for page in pages) == [address_of(memory) - 100 + UNIT * n for n in range(1, 9)]
-    with pytest.raises(OutOfMemory, match="no block of 4 KiB for an ObjectPage: 0 B of 32 KiB free, the largest block 0 B"):
+    with pytest.raises(
+        OutOfMemory, match="no block of 4 KiB for an ObjectPage: 0 B of 32 KiB free, the largest block 0 B"
+    ):
         pager.allocate_page()
     pages[0].buffer[:5] = b"hello"
     assert bytes(memory[pages[0].address - address_of(memory) :][:5]) == b"hello"
@@ -46,7 +48,9 @@ def test_page_types_mix_and_join_again() -> None:
     small = [pager.allocate_page() for _ in range(3)]
     large = pager.allocate_page(LargeObjectPage)
     assert large.address - small[0].address == 2 * MIB
-    with pytest.raises(OutOfMemory, match=r"no block of 2 MiB for a LargeObjectPage: 2036 KiB of 4 MiB free, the largest block 1 MiB"):
+    with pytest.raises(
+        OutOfMemory, match=r"no block of 2 MiB for a LargeObjectPage: 2036 KiB of 4 MiB free, the largest block 1 MiB"
+    ):
         pager.allocate_page(LargeObjectPage)
     middle = pager.allocate_page(page_type(64 * KIB))
     for page in (small[1], middle, small[0], small[2]):
@@ -109,7 +113,10 @@ def test_the_buffer_is_exported_until_close() -> None:
         (bytes(UNIT * 4), "this bytes is read-only"),
         (memoryview(bytearray(UNIT * 4))[::2], "this memoryview is strided"),
         (bytearray(0), "no aligned page of 4 KiB lies in this bytearray of 0 bytes at 0x0; pass at least 4096 bytes"),
-        (bytearray(4095), "no aligned page of 4 KiB lies in this bytearray of 4095 bytes at 0x[0-9a-f]+; pass at least"),
+        (
+            bytearray(4095),
+            "no aligned page of 4 KiB lies in this bytearray of 4095 bytes at 0x[0-9a-f]+; pass at least",
+        ),
     ],
 )
 def test_a_buffer_that_can_not_serve_is_refused(buffer: bytearray, fault: str) -> None:

@@ -149,7 +149,9 @@ def test_create_and_attach_are_told_apart(name: str) -> None:
 def test_a_name_is_made_if_none_is_given() -> None:
     with SharedMemoryPager(create=True) as first, SharedMemoryPager(create=True) as second:
         assert first.name != second.name
-        assert repr(first).startswith(f"<SharedMemoryPager: 0 pages (0 B) in use, 0 retained, shared memory '{first.name}'")
+        assert repr(first).startswith(
+            f"<SharedMemoryPager: 0 pages (0 B) in use, 0 retained, shared memory '{first.name}'"
+        )
         first.unlink()
         second.unlink()
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -38,6 +40,7 @@ class SegmentWriter:
         self.where = where
         self._fd = fd
         self._backed_bytes = 0
+        self._is_changing = False
         _lock(fd, where)
         if _length(fd) == 0:
             _create(fd, size, max_size)
@@ -62,28 +65,44 @@ class SegmentWriter:
         self.table[offset // UNIT_BYTES] = table_byte(state, size)
 
     def update(self, **changes: int) -> None:
-        """Changes fields of the header."""
-        self.header = self.header.write(memoryview(self._head), **changes)
+        """Changes fields of the header. RuntimeError in a finaliser that interrupts another change."""
+        with self._alone():
+            self.header = self.header.write(memoryview(self._head), **changes)
 
     def opened(self, backed_bytes: int) -> None:
         """The segment is believed, and this process's from now on; `backed_bytes` of it have been written before."""
         self._backed_bytes = backed_bytes
         self.update(state=OPEN, writer=os.getpid(), table_crc=0)
 
-    def grow(self) -> bool:
-        """Doubles the room for pages; False if it is as large as it may be. OutOfMemory if the system refuses."""
-        old, new = self.header.size, min(2 * self.header.size, self.header.max_size)
-        if new == old:
-            return False
+    def grow(self) -> tuple[int, int] | None:
+        """Doubles the room for pages: from where to where it is new, or None if it is as large as it may be.
+
+        Raises OutOfMemory if the system refuses, RuntimeError as `update` does.
+        """
+        with self._alone():
+            old, new = self.header.size, min(2 * self.header.size, self.header.max_size)
+            if new == old:
+                return None
+            try:
+                os.ftruncate(self._fd, max(self.header.head_bytes + new, _length(self._fd)))
+                _allocate_blocks(self._fd, HEADER_BYTES + old // UNIT_BYTES, HEADER_BYTES + new // UNIT_BYTES)
+            except OSError as error:
+                raise OutOfMemory(
+                    f"{self.where} can't grow from {readable_bytes(old)} to {readable_bytes(new)}: {error}"
+                ) from error
+            self.header = self.header.write(memoryview(self._head), size=new)
+            return old, new
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """The pager's lock keeps other threads out, but not a finaliser that runs in the middle of a change."""
+        if self._is_changing:
+            raise RuntimeError(f"{self.where} is being changed already, further down this very stack")
+        self._is_changing = True
         try:
-            os.ftruncate(self._fd, max(self.header.head_bytes + new, _length(self._fd)))
-            _allocate_blocks(self._fd, HEADER_BYTES + old // UNIT_BYTES, HEADER_BYTES + new // UNIT_BYTES)
-        except OSError as error:
-            raise OutOfMemory(
-                f"{self.where} can't grow from {readable_bytes(old)} to {readable_bytes(new)}: {error}"
-            ) from error
-        self.update(size=new)
-        return True
+            yield
+        finally:
+            self._is_changing = False
 
     def back(self, end: int) -> None:
         """Pages below `end` have disk blocks, or memory: a full disk is an OutOfMemory here, and no SIGBUS later."""
@@ -93,9 +112,7 @@ class SegmentWriter:
         wanted = max(end, min(ahead, self.header.size))
         for target in (wanted, end):
             try:
-                _allocate_blocks(
-                    self._fd, self.header.head_bytes + self._backed_bytes, self.header.head_bytes + target
-                )
+                _allocate_blocks(self._fd, self.header.head_bytes + self._backed_bytes, self.header.head_bytes + target)
             except OSError as error:
                 refused = error
             else:
@@ -226,6 +243,8 @@ def _map_pages(fd: int, header: Header, where: str) -> Mapping:
 
 def _create(fd: int, size: int, max_size: int) -> None:
     """Makes an empty file an empty segment; the header comes last."""
+    if size < 1:
+        raise ValueError(f"size is {size}: there must be room for a page")
     size = -(-size // UNIT_BYTES) * UNIT_BYTES
     max_size = max(size, -(-max_size // UNIT_BYTES) * UNIT_BYTES)
     align = min(1 << max_size.bit_length() - 1, MAX_PAGE_BYTES)

@@ -60,7 +60,8 @@ class SegmentPager(HoldingPager[int]):
                 self._segment = SegmentWriter(fd, where, size=size, max_size=max_size)
                 self._believe(self._segment, recover)
         except BaseException:
-            unlock(fd)  # now: the lock must not wait until a traceback, and what it holds, is forgotten
+            if not readonly:
+                unlock(fd)  # now: it must not wait until a traceback, and what that holds, is forgotten
             os.close(fd)
             raise
         self._closed = False
@@ -112,10 +113,10 @@ class SegmentPager(HoldingPager[int]):
             writer = self._writer()
             size = check_page_type(page_type).SIZE
             while (offset := self._free.take(size)) is None:
-                old = writer.header.size
-                if size > writer.header.max_size or not writer.grow():
+                grown = writer.grow() if size <= writer.header.max_size else None
+                if grown is None:
                     raise OutOfMemory(self._no_block(page_type))
-                self._free.add(old, writer.header.size)
+                self._free.add(*grown)
             try:
                 writer.back(offset + size)
                 page = page_type(writer.memory, offset)
@@ -137,7 +138,7 @@ class SegmentPager(HoldingPager[int]):
         handed out again the next time, and none is lost if the pager closes before."""
         with self._lock:
             writer = self._writer()
-            again = [page for page in self._offered if not page.in_use]
+            again = self._untaken()
             offsets = sorted(self._retained)
         yield from again
         for offset in offsets:
@@ -268,9 +269,13 @@ class SegmentPager(HoldingPager[int]):
     # ---- the end ----
 
     def _refuse_to_close_in_use(self) -> None:
-        for page in [page for page in self._offered if not page.in_use]:
-            self._take_back(page, RETAINED)  # a zone that could not be made left it
+        for page in self._untaken():
+            self._take_back(page, RETAINED)
         super()._refuse_to_close_in_use()
+
+    def _untaken(self) -> list[Page]:
+        """Pages from `retained_pages` that no zone has, since it could not be made, and that carry their slabs still."""
+        return [page for page in list(self._offered) if not page.in_use and live_objects(page) is not None]
 
     def _shut(self) -> None:
         if isinstance(self._segment, SegmentReader):

@@ -10,7 +10,7 @@ BUILD := build
 
 SOURCES := $(shell find core bindings src -type f -not -path '*/__pycache__/*') meson.build meson.options pyproject.toml tools/version.py
 
-.PHONY: demo test slow check bench clean test-c sanitize fuzz protocol versions sid
+.PHONY: demo test slow check bench clean test-c sanitize fuzz versions sid
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py

@@ -14,8 +14,11 @@ import sys
 import sysconfig
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 KEPT = 50
 """One named node in so many is kept."""

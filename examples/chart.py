@@ -6,9 +6,12 @@ Lines are labelled where they end, so there is no legend to look up; the only gr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["Line", "line_chart"]
 
@@ -77,7 +80,9 @@ def line_chart(lines: Sequence[Line], title: str, subtitle: str, x_unit: str, y_
         parts.append(_text(x + 10, y + 17, f"{line.points[-1][1]:.0f} {y_unit}", 14, line.color))
         for at, text in line.marks:
             x, y = place(at, line.at(at))
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="#ffffff" stroke="{line.color}" stroke-width="2.2"/>')
+            parts.append(
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="#ffffff" stroke="{line.color}" stroke-width="2.2"/>'
+            )
             parts.append(_text(x, y - 13, text, 13, line.color, anchor="middle") if text else "")
     return "\n".join(part for part in [*parts, "</svg>"] if part) + "\n"
 

@@ -15,12 +15,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TYPE_CHECKING
 
 from chart import Line, line_chart
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HERE = Path(__file__).resolve().parent
 PROGRAM = HERE / "ast_index.py"
@@ -142,7 +144,9 @@ def account(summary: dict[str, Any]) -> str:
 
 def picture(runs: dict[str, list[Run]]) -> str:
     """The chart of one run of each, the one of median time."""
-    lines = [line_of(name, sorted(some, key=lambda run: run.work_seconds)[len(some) // 2]) for name, some in runs.items()]
+    lines = [
+        line_of(name, sorted(some, key=lambda run: run.work_seconds)[len(some) // 2]) for name, some in runs.items()
+    ]
     return line_chart(
         lines,
         "Build much, keep little: where the memory goes",

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
+
 from forms import FORMS, Memory
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 @pytest.fixture(params=FORMS)

@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: MIT
 """The two forms of the library, and memory for both.
 
-`reference` is plain Python and always there. `native` is the package itself where its extension can be loaded, else None.
-`Memory` is a pager whose every move is known: two of them hand out corresponding pages for the same calls, so that what
-the two forms do can be compared by page number and offset instead of by address.
+`reference` is plain Python and always there. `native` is the package itself where its extension can be loaded, else
+None. `Memory` is a pager whose every move is known: two of them hand out corresponding pages for the same calls, so
+that what the two forms do can be compared by page number and offset instead of by address.
 """
 
 from __future__ import annotations
 
 import mmap
 from collections import defaultdict
-from collections.abc import Iterable
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slabmalloc import reference
 from slabmalloc.errors import InvalidPage, OutOfMemory
 from slabmalloc.pages import ObjectPage, Page, address_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
 
 native: ModuleType | None
 try:
@@ -24,7 +26,7 @@ try:
 except ImportError:
     native = None
 else:
-    native = slabmalloc if slabmalloc.ZoneAllocator is not reference.ZoneAllocator else None
+    native = slabmalloc if slabmalloc.FORM == "native" else None
 
 FORMS: dict[str, ModuleType | None] = {"reference": reference, "native": native}
 
@@ -36,7 +38,7 @@ def new_page(page_type: type[Page] = ObjectPage) -> Page:
 
 
 class Memory:
-    """A pager: new pages are numbered from 0 on; the page that came back last goes out first; `limit` are out at most."""
+    """A pager. New pages are numbered from 0 on, the one that came back last goes out first, `limit` out at most."""
 
     def __init__(self, limit: int = 1 << 30) -> None:
         self.limit = limit
@@ -94,7 +96,9 @@ class RetainingMemory(Memory):
         self._retained: set[Page] = set()
 
     def retain_page(self, page: Page, live: int) -> None:
-        assert live > 0 and page in self.out and not page.in_use
+        assert live > 0
+        assert page in self.out
+        assert not page.in_use
         self._retained.add(page)
 
     def retained_pages(self) -> Iterable[Page]:

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Who is running, floor 0: a word that differs between any two threads alive at the same time, in one instruction
- * where the machine offers it, and without thread-local storage of our own (a large static block of it would make
- * dlopen fail).
+ * Who is running, floor 0: a number per thread, drawn when the thread first needs one and never used again. (The thread
+ * pointer would be a load cheaper, but the next thread may get the one of a thread that has ended, and would be taken for
+ * it.) One word of thread-local storage, in the static block, where reading it is no call: a large block there would make
+ * dlopen fail, a word does not.
  */
 #ifndef SLABMALLOC_BASE_THREAD_H
 #define SLABMALLOC_BASE_THREAD_H
@@ -11,22 +12,12 @@
 
 #include "base/bits.h"
 
-#define THREAD_NONE ((uintptr_t)0)
+/* What an object has that no thread owns: never a thread's number, nor 0, which a thread has before it draws one. */
+#define THREAD_UNOWNED UINT64_MAX
 
-ALWAYS_INLINE uintptr_t thread_self(void)
-{
-#if defined(__x86_64__)
-    uintptr_t self;
-    __asm__("movq %%fs:0, %0" : "=r"(self));
-    return self;
-#elif defined(__aarch64__)
-    uintptr_t self;
-    __asm__("mrs %0, tpidr_el0" : "=r"(self));
-    return self;
-#else
-    static _Thread_local char marker;
-    return (uintptr_t)&marker;
-#endif
-}
+extern _Thread_local uint64_t thread_number __attribute__((tls_model("initial-exec")));
+
+/* The calling thread's number, drawn if need be. */
+uint64_t thread_self(void);
 
 #endif

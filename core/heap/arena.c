@@ -9,6 +9,9 @@
 
 #include "base/check.h"
 
+/* More than any machine addresses, in pages of 64 KiB, and what the sets of page numbers can hold. */
+#define ARENA_MAX_PAGES ((size_t)1 << 28)
+
 static void *reserve(size_t bytes)
 {
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -18,6 +21,7 @@ static void *reserve(size_t bytes)
 bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes, size_t page_bytes)
 {
     *a = (arena){.page_bytes = page_bytes};
+    reserve_bytes = min_size(reserve_bytes, page_bytes * ARENA_MAX_PAGES);
     for (size_t bytes = align_up(reserve_bytes, page_bytes); bytes >= least_bytes;
          bytes = align_up(bytes / 2, page_bytes)) {
         uint32_t pages = (uint32_t)(bytes / page_bytes);

@@ -254,7 +254,8 @@ size_t heap_usable_bytes(const heap *h, const void *object)
     if (s == NULL)
         return 0;
     size_t index = sc_slot_at(&s->sc->geometry, (uintptr_t)object % HEAP_PAGE_BYTES);
-    if (index >= s->sc->geometry.capacity || bitset_has(s->local, index))
+    if (index >= s->sc->geometry.capacity || bitset_has(s->local, index) ||
+        bitset_has(slab_remote(s, &s->sc->geometry), index))
         return 0;
     return s->sc->geometry.object_bytes;
 }

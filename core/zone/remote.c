@@ -44,7 +44,7 @@ slabmalloc_status remote_deallocate(slabmalloc_sc *sc, void *pointer)
 void remote_hold_back(slabmalloc_sc *sc, slab *s, uint32_t count)
 {
     bitset_move_below(&sc->geometry.shape, s->local, slab_remote(s, &sc->geometry), count);
-    sc->remote_frees -= count; /* no one freed them, and they are counted when they come back */
+    sc->held_back = count;
     if (count > 0)
         make_pending(sc, s);
 }
@@ -75,11 +75,16 @@ static uint32_t collect_slab(slab *s)
     slabmalloc_sc *sc = s->sc; /* not always the allocator that held the stack: the record may serve another page now */
     collecting c = {.s = s, .geometry = &sc->geometry, .count = 0, .doubles = 0};
     bitset_take(&c.geometry->shape, slab_remote(s, c.geometry), take_bits, &c); /* C3, C4 */
-    sc->remote_frees += c.count;
-    sc->late_double_frees += c.doubles;
     if (c.count > 0)
         sc_note_collected(sc, s, c.count);
-    return c.count;
+    uint32_t freed_count = c.count;
+    if (s == sc->current) {
+        freed_count -= sc->held_back;
+        sc->held_back = 0;
+    }
+    sc->remote_frees += freed_count;
+    sc->late_double_frees += c.doubles;
+    return freed_count;
 }
 
 size_t remote_collect(slabmalloc_sc *sc)

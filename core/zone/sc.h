@@ -47,6 +47,7 @@ struct slabmalloc_sc {
     registry *registry;      /* of the zone */
     uint32_t index;          /* of the class */
     uint32_t bands;          /* bit b: lists[b] has a slab */
+    uint32_t held_back;      /* slots in the remote set of `current` that nobody freed: random start */
     slab *lists[SLAB_LISTS]; /* fronts */
     size_t pages;            /* slabs of this class */
     uint64_t pages_taken, pages_returned, remote_frees, late_double_frees;

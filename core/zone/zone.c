@@ -66,7 +66,7 @@ slabmalloc_zone *slabmalloc_zone_create(const slabmalloc_zone_options *options)
         store_end(&store);
         return NULL;
     }
-    atomic_init(&zone->owner, options->unowned ? THREAD_NONE : thread_self());
+    atomic_init(&zone->owner, options->unowned ? THREAD_UNOWNED : thread_self());
     return zone;
 }
 

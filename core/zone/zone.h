@@ -24,8 +24,8 @@ typedef struct zone_watcher {
 } zone_watcher;
 
 struct slabmalloc_zone {
-    _Atomic uintptr_t owner; /* thread_self() of the owner, or THREAD_NONE; set by adopt */
-    uint64_t small_bytes;    /* the largest size that the small table serves */
+    _Atomic uint64_t owner; /* its thread_self(), or THREAD_UNOWNED; set by adopt */
+    uint64_t small_bytes;   /* the largest size that the small table serves */
     /* By granule: where the allocator of the class lies, in bytes from the zone on. */
     uint32_t small_table[ZONE_SMALL_BYTES / SLABMALLOC_GRANULE_BYTES];
     uint32_t max_bytes;         /* the largest class */
@@ -53,7 +53,7 @@ slab *zone_find(const slabmalloc_zone *zone, uintptr_t address);
 
 ALWAYS_INLINE bool zone_is_owner(const slabmalloc_zone *zone)
 {
-    return LIKELY(atomic_load_explicit(&zone->owner, memory_order_relaxed) == thread_self());
+    return LIKELY(atomic_load_explicit(&zone->owner, memory_order_relaxed) == thread_number);
 }
 
 /* The allocator for a layout whose class is not simply the one of its size; NULL: an invalid layout. */

@@ -9,15 +9,17 @@ tells what each class costs.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil
-from typing import NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
 
 from .errors import InvalidLayout
 from .pages import LargeObjectPage, ObjectPage, Page
 from .slab_format import SlabGeometry, metadata_bytes, slab_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["ClassWaste", "SizeClasses"]
 

@@ -7,12 +7,16 @@ a slab is current or on the list of its `fullness`; `free` is the number of memb
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from .errors import InvalidPage
-from .pages import Page
 from .slab_format import TRAILER, Bitset, carried_by, slab_geometry, trailer_of
 from .stats import ClassStats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .pages import Page
 
 __all__ = ["SizeClassLists", "Slab"]
 

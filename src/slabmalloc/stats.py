@@ -8,9 +8,11 @@ The native zone and its specification fill in the same records, so that two zone
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["ClassStats", "ZoneStats"]
 

@@ -76,7 +76,7 @@ static inline void test_pager_release(void *context, void *page, size_t page_byt
         pager->bytes[i] = pager->bytes[pager->count];
         return;
     }
-    CHECK(!"a page was given back that is not out");
+    CHECK_POINTER(page, "a page that is out");
 }
 
 static inline test_pager *test_pager_new(void)

@@ -50,4 +50,5 @@ def test_the_form_is_told() -> None:
 
 def test_reasons_against_a_domain_are_given() -> None:
     found = json.loads(doctor("--json", PYTHONTRACEMALLOC="1"))
-    assert found["domains"]["obj"] is not None and found["domains"]["raw"] is not None
+    assert found["domains"]["obj"] is not None
+    assert found["domains"]["raw"] is not None

@@ -15,9 +15,12 @@ import subprocess
 import sys
 import time
 import zipfile
-from pathlib import Path
 
 import pytest
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytest.importorskip("slabmalloc.process._pymem", reason="needs the native extension")
 
@@ -66,7 +69,9 @@ def run(command: list[str], **settings: object) -> subprocess.CompletedProcess[s
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **settings)  # type: ignore[call-overload, no-any-return]
 
 
-def assert_same(arguments: list[str], options: tuple[str, ...] = (), **settings: object) -> subprocess.CompletedProcess[str]:
+def assert_same(
+    arguments: list[str], options: tuple[str, ...] = (), **settings: object
+) -> subprocess.CompletedProcess[str]:
     """Runs `arguments` as python's and as slabmalloc's; returns the latter's outcome."""
     stock = run([sys.executable, *options, *arguments], **settings)
     ours = run([sys.executable, *options, "-m", "slabmalloc", "run", "--quiet", *arguments], **settings)
@@ -117,7 +122,9 @@ def folder(tmp_path: Path) -> Path:
     ids=" ".join,
 )
 @pytest.mark.parametrize("options", [(), ("-P",), ("-I",)], ids=lambda options: "".join(options) or "plain")
-def test_a_program_finds_itself_where_python_puts_it(arguments: list[str], options: tuple[str, ...], folder: Path) -> None:
+def test_a_program_finds_itself_where_python_puts_it(
+    arguments: list[str], options: tuple[str, ...], folder: Path
+) -> None:
     if options == ("-I",) and not _is_installed():
         pytest.skip("isolated, the interpreter finds slabmalloc only where it is installed")
     if arguments[0] == "-m" and options and _is_local(arguments[1]):
@@ -138,14 +145,17 @@ def _is_local(module: str) -> bool:
 def test_a_program_ends_as_under_python(way: str, end: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(ENDS[end])
-    arguments = {"script": [str(program)], "module": ["-m", "program"], "command": ["-c", ENDS[end]], "stdin": ["-"]}[way]
+    arguments = {"script": [str(program)], "module": ["-m", "program"], "command": ["-c", ENDS[end]], "stdin": ["-"]}[
+        way
+    ]
     assert_same(arguments, cwd=tmp_path, input=ENDS[end])
 
 
 def test_tracebacks_have_no_frame_of_ours(tmp_path: Path) -> None:
     (tmp_path / "fails.py").write_text("def inner():\n    raise ValueError('no')\n\ninner()\n")
     ours = assert_same(["fails.py"], cwd=tmp_path)
-    assert "slabmalloc" not in ours.stderr and ours.stderr.count("File ") == 2
+    assert "slabmalloc" not in ours.stderr
+    assert ours.stderr.count("File ") == 2
     assert "slabmalloc" not in assert_same(["-m", "fails"], cwd=tmp_path).stderr
 
 
@@ -180,7 +190,9 @@ def test_inspection_after_the_end() -> None:
 def test_a_script_that_can_not_be_read(tmp_path: Path) -> None:
     done = run([*RUN, "missing.py"], cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == f"slabmalloc run: can't open file '{tmp_path}/missing.py': [Errno 2] No such file or directory\n"
+    assert (
+        done.stderr == f"slabmalloc run: can't open file '{tmp_path}/missing.py': [Errno 2] No such file or directory\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,7 +206,9 @@ def test_a_script_that_can_not_be_read(tmp_path: Path) -> None:
 )
 def test_wrong_usage(arguments: list[str], message: str) -> None:
     done = run([*RUN, *arguments], input="")
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_multiprocessing_finds_the_program(tmp_path: Path) -> None:
@@ -217,20 +231,24 @@ def test_an_interrupt_from_outside_ends_it_as_python_ends() -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         assert process.stdout.readline() == "on\n"
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         errors = process.stderr.read()
     assert process.returncode == -signal.SIGINT
-    assert "KeyboardInterrupt" in errors and "slabmalloc: " in errors and "cli" not in errors
+    assert "KeyboardInterrupt" in errors
+    assert "slabmalloc: " in errors
+    assert "cli" not in errors
 
 
 def test_the_summary_is_text_on_standard_error() -> None:
     done = run([*RUN, "-c", "print('out')"])
     assert done.stdout == "out\n"
     heading, *rows = done.stderr.splitlines()
-    assert heading.startswith("slabmalloc: ") and " s on Python " in heading
+    assert heading.startswith("slabmalloc: ")
+    assert " s on Python " in heading
     assert [row.split()[0] for row in rows] == ["domain", "obj", "mem", "heap"]
     for word in ("served", "passed on", "freed", "live", "mapped", "peak", "given back"):
         assert word in done.stderr
@@ -243,31 +261,40 @@ def test_the_summary_as_json(tmp_path: Path) -> None:
     run([*RUN, "--json", "--domains=obj", "--summary", "here.json", "-c", program], cwd=tmp_path)
     for text in (first, second, (tmp_path / "here.json").read_text()):
         record = json.loads(text)
-        assert list(record["domains"]) == ["obj"] and record["domains"]["obj"]["served_blocks"] >= 10_000
-        assert record["wall_seconds"] > 0 and record["live_bytes"] >= 10_000 * 100
+        assert list(record["domains"]) == ["obj"]
+        assert record["domains"]["obj"]["served_blocks"] >= 10_000
+        assert record["wall_seconds"] > 0
+        assert record["live_bytes"] >= 10_000 * 100
         assert {"live_objects", "mapped_bytes", "peak_mapped_bytes", "given_back_bytes", "python"} <= record.keys()
 
 
 def test_the_summary_goes_to_the_place_named_at_the_start(tmp_path: Path) -> None:
     done = run([*RUN, "--summary=s.txt", "-c", "import os; os.chdir('/')"], cwd=tmp_path)
-    assert done.stderr == "" and (tmp_path / "s.txt").read_text().startswith("slabmalloc: ")
+    assert done.stderr == ""
+    assert (tmp_path / "s.txt").read_text().startswith("slabmalloc: ")
 
 
 def test_a_summary_that_can_not_be_written(tmp_path: Path) -> None:
     done = run([*RUN, f"--summary={tmp_path}/none/s.txt", "-c", "print(1)"])
-    assert done.returncode == 0 and done.stdout == "1\n" and "can't write the summary" in done.stderr
+    assert done.returncode == 0
+    assert done.stdout == "1\n"
+    assert "can't write the summary" in done.stderr
 
 
 def test_no_summary_from_children_nor_without_standard_error() -> None:
     forks = "import os, sys\nif os.fork() == 0: sys.exit(0)\nos.wait()"
     assert run([*RUN, "-c", forks]).stderr.count("slabmalloc: ") == 1
-    assert run([*RUN, "-c", "import os; os.close(2)"]).returncode == run([sys.executable, "-c", "import os; os.close(2)"]).returncode
+    assert (
+        run([*RUN, "-c", "import os; os.close(2)"]).returncode
+        == run([sys.executable, "-c", "import os; os.close(2)"]).returncode
+    )
 
 
 def test_the_summary_is_the_last_word() -> None:
     program = "import atexit, sys\natexit.register(print, 'at exit', file=sys.stderr)"
     lines = run([*RUN, "-c", program]).stderr.splitlines()
-    assert lines[0] == "at exit" and lines[1].startswith("slabmalloc: ")
+    assert lines[0] == "at exit"
+    assert lines[1].startswith("slabmalloc: ")
 
 
 def test_tracemalloc_from_the_start_sees_the_program() -> None:
@@ -297,4 +324,6 @@ def test_without_the_extension_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['slabmalloc.process._pymem'] = None\n")
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = run([*RUN, "-c", "print('never')"], env={**os.environ, "PYTHONPATH": path})
-    assert done.returncode == 2 and "needs slabmalloc's native extension" in done.stderr and done.stdout == ""
+    assert done.returncode == 2
+    assert "needs slabmalloc's native extension" in done.stderr
+    assert done.stdout == ""

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: MIT
 """The native size-class allocator against its specification: every slot, list and bitmap word of one class.
 
-Beyond what the zone's model compares, the meta-data in corresponding pages must be the same, word for word, after each step.
+Beyond what the zone's model compares, the meta-data in corresponding pages must be the same after each step, word for
+word.
 """
 
 from __future__ import annotations
 
-from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from forms import RetainingMemory
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from lockstep import MODEL_SETTINGS, Pair, Place, Shadow, Side
 
+from forms import Memory, RetainingMemory
+from lockstep import MODEL_SETTINGS, Pair, Place, Shadow, Side
 from slabmalloc.pages import ObjectPage, Page, page_type
 from slabmalloc.slab_format import slab_geometry
+
+if TYPE_CHECKING:
+    from random import Random
 
 # From 4,000 slots in three levels of bitmap down to a single slot.
 KINDS = [
@@ -39,7 +42,7 @@ class SizeClassModel(RuleBasedStateMachine):
         self.size, self.page_type = kind
         self.capacity = slab_geometry(-(-self.size // 8) * 8, self.page_type.SIZE).capacity
 
-        def make(api: Any, memory: RetainingMemory) -> Any:
+        def make(api: Any, memory: Memory) -> Any:
             return api.SCAllocator(self.size, self.page_type, memory if has_pager else None)
 
         self.has_pager = has_pager

@@ -3,25 +3,26 @@
 
 from __future__ import annotations
 
-from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from forms import RetainingMemory, new_page
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
-from lockstep import MODEL_SETTINGS, Pair, Place, Shadow, Side
 
-from slabmalloc.errors import OutOfMemory
+from forms import Memory, RetainingMemory, new_page
+from lockstep import MODEL_SETTINGS, Pair, Place, Shadow, Side
+from slabmalloc.errors import DoubleFree, InvalidFree, OutOfMemory
 from slabmalloc.pages import ObjectPage, Page, page_type
 from slabmalloc.size_classes import SizeClasses
 
-SMALL_PAGES = {"base_page": ObjectPage, "large_page": page_type(65536)}
+if TYPE_CHECKING:
+    from random import Random
+
 TABLES = {
     "default": SizeClasses.default(),
     "powers of two": SizeClasses.powers_of_two(),
     # Few objects per page, down to one, so that pages fill up and drain; 4048 and 65488 are the most that fit.
     "few per page": SizeClasses.from_sizes(
-        [8, 48, 400, 1000, 2016, 4048, 5000, 16000, 32000, 65488], max_base_size=4048, **SMALL_PAGES
+        [8, 48, 400, 1000, 2016, 4048, 5000, 16000, 32000, 65488], large_page=page_type(65536), max_base_size=4048
     ),
     "one kind of page": SizeClasses.from_sizes(
         [16, 720, 8000], base_page=page_type(16384), large_page=page_type(16384), max_base_size=720
@@ -56,7 +57,7 @@ class ZoneModel(RuleBasedStateMachine):
         self.classes = TABLES[table]
         self.has_pager = has_pager = pager > 0
 
-        def make(api: Any, memory: RetainingMemory) -> Any:
+        def make(api: Any, memory: Memory) -> Any:
             return api.ZoneAllocator(memory if has_pager else None, size_classes=self.classes)
 
         self.pair = Pair(RetainingMemory, make)
@@ -73,9 +74,7 @@ class ZoneModel(RuleBasedStateMachine):
 
     @rule(size=odd_sizes, align=alignments)
     def allocate_oddly(self, size: int, align: int) -> None:
-        place = self.pair.both(
-            lambda side: side.memory.place_of(side.allocator.allocate(side.layout(size, align)))
-        )
+        place = self.pair.both(lambda side: side.memory.place_of(side.allocator.allocate(side.layout(size, align))))
         if isinstance(place, tuple):
             self.shadow.allocated([place], size, align)
 
@@ -105,7 +104,8 @@ class ZoneModel(RuleBasedStateMachine):
         if whole_class:  # any layout of the same class will do
             size, align = self.classes.sizes[self.classes.index_of(size, align)], 1
         assert (
-            self.pair.both(lambda side: side.allocator.deallocate(side.address(place), side.layout(size, align))) is None
+            self.pair.both(lambda side: side.allocator.deallocate(side.address(place), side.layout(size, align)))
+            is None
         )
         self.shadow.freed([place])
         self.freed = place, size
@@ -115,7 +115,7 @@ class ZoneModel(RuleBasedStateMachine):
     def churn(self, random: Random, count: int, bias: float) -> None:
         """Objects come and go one by one: what most programs do most of the time."""
         for _ in range(count):
-            place, (size, align, _) = self.pick(random.getrandbits(30))
+            _place, (size, align, _) = self.pick(random.getrandbits(30))
             if random.random() < bias:
                 self.allocate_oddly(size, align)
             else:
@@ -137,7 +137,7 @@ class ZoneModel(RuleBasedStateMachine):
             lambda side: side.allocator.deallocate_many([side.address(at) for at in given], side.layout(size, align))
         )
         if spoiled:
-            assert outcome.__name__ == "DoubleFree"
+            assert outcome is DoubleFree
         else:
             assert outcome is None
             self.shadow.freed(places)
@@ -147,29 +147,31 @@ class ZoneModel(RuleBasedStateMachine):
     def deallocate_wrongly(self, position: int, mistake: str, by: int) -> None:
         place, (size, align, _) = self.pick(position)
         page_bytes = self.pair.sides[0].memory.pages[place[0]].SIZE
-        slot_bytes = self.classes.sizes[self.classes.index_of(size, align)]
+        index = self.classes.index_of(size, align)
+        slot_bytes = self.classes.sizes[index]
+        unused = (page_bytes // slot_bytes - by) * slot_bytes
+        elsewhere = new_page()
 
         def wrong_address(side: Side) -> int:
-            start = side.address((place[0], 0))
+            start = side.memory.pages[place[0]].address
             return {
                 "interior": side.address(place) + 1 + by % (slot_bytes - 1),
                 "metadata": start + page_bytes - by,
-                "foreign": new_page().address + by,
+                "foreign": elsewhere.address + by,
                 "wrong class": side.address(place),
-                "never used": start + (page_bytes // slot_bytes - by) * slot_bytes,
+                "never used": start + unused,
                 "far away": by * 4096,
                 "negative": -by,
             }[mistake]
 
-        wrong_size = size % self.classes.max_size + 1 if mistake == "wrong class" else size
-        if self.classes.index_of(wrong_size, align) == self.classes.index_of(size, align) and mistake == "wrong class":
+        if mistake == "wrong class":
+            size, align = size % self.classes.max_size + 1, 1
+            if self.classes.index_of(size, align) == index:
+                return
+        if mistake == "never used" and (place[0], unused) in self.shadow.live:
             return
-        if mistake == "never used" and (place[0], (page_bytes // slot_bytes - by) * slot_bytes) in self.shadow.live:
-            return
-        outcome = self.pair.both(
-            lambda side: side.allocator.deallocate(wrong_address(side), side.layout(wrong_size, align))
-        )
-        assert outcome.__name__ in ("InvalidFree", "DoubleFree")
+        outcome = self.pair.both(lambda side: side.allocator.deallocate(wrong_address(side), side.layout(size, align)))
+        assert outcome in (InvalidFree, DoubleFree)
 
     @precondition(lambda self: self.freed is not None and self.freed[0] not in self.shadow.live)
     @rule()
@@ -276,8 +278,9 @@ class ZoneModel(RuleBasedStateMachine):
         (side.allocator.refill_large if is_large else side.allocator.refill)(layout, page)
 
     def pick(self, position: int) -> tuple[Place, tuple[int, int, bytes]]:
-        items = list(self.shadow.live.items())
-        return items[position % len(items)]
+        places = list(self.shadow.live)
+        place = places[position % len(places)]
+        return place, self.shadow.live[place]
 
 
 TestZoneModel = ZoneModel.TestCase

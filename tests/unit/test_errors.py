@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: MIT
 """The table of errors, a test each, on both forms.
 
-After every error the zone is as before: it passes its audit, every byte is accounted for, and it goes on serving. That is
-what `unharmed` checks around each misuse.
+After every error the zone is as before: it passes its audit, every byte is accounted for, and it goes on serving. That
+is what `unharmed` checks around each misuse.
 """
 
 from __future__ import annotations
 
 import gc
 from array import array
-from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from forms import Memory, new_page
 
+from forms import Memory, new_page
 from slabmalloc import errors
 from slabmalloc.errors import DoubleFree, InvalidFree, InvalidLayout, InvalidPage, OutOfMemory
 from slabmalloc.pages import LargeObjectPage, ObjectPage, page_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
 
 
 class Bench:
@@ -234,14 +236,14 @@ def test_refill_with_a_large_page_around_one_of_the_zone(bench: Bench) -> None:
     inside = ObjectPage(around.buffer, 8192)
     zone = bench.api.ZoneAllocator()
     zone.refill(bench.layout, inside)
-    with pytest.raises(InvalidPage, match="overlaps|in use"):
+    with pytest.raises(InvalidPage, match=r"overlaps|in use"):
         zone.refill_large(bench.layout_of(1000), around)
     assert (inside.in_use, around.in_use) == (True, False)
     zone.audit()
     zone.close()
     zone = bench.api.ZoneAllocator()
     zone.refill_large(bench.layout_of(1000), around)
-    with pytest.raises(InvalidPage, match="overlaps|in use"):
+    with pytest.raises(InvalidPage, match=r"overlaps|in use"):
         zone.refill(bench.layout, inside)
     zone.audit()
     assert (inside.in_use, around.in_use) == (False, True)
@@ -395,7 +397,7 @@ def test_pager_that_returns_junk(bench: Bench, junk: object) -> None:
 def test_pager_that_returns_nothing(api: ModuleType) -> None:
     class Silent(Memory):
         def allocate_page(self, page_type: Any = ObjectPage) -> Any:
-            return None
+            assert page_type is ObjectPage
 
     zone = api.ZoneAllocator(Silent())
     with pytest.raises(InvalidPage, match="returned None"):
@@ -488,8 +490,9 @@ def test_closed_zone(bench: Bench) -> None:
     zone, page = bench.zone, new_page()
     zone.close()
     zone.close()
-    assert zone.closed and bench.memory.pages_in_use == 0
-    for use in (
+    assert zone.closed
+    assert bench.memory.pages_in_use == 0
+    uses: list[Callable[[], object]] = [
         lambda: zone.allocate(bench.layout),
         lambda: zone.allocate_many(bench.layout, 1),
         lambda: zone.deallocate(bench.objects[0], bench.layout),
@@ -501,7 +504,8 @@ def test_closed_zone(bench: Bench) -> None:
         lambda: zone.buffer(8),
         lambda: zone.stats(),
         lambda: zone.audit(),
-    ):
+    ]
+    for use in uses:
         with pytest.raises(ValueError, match="this ZoneAllocator is closed"):
             use()
     assert not page.in_use

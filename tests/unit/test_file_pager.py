@@ -11,11 +11,8 @@ import subprocess
 import sys
 import textwrap
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -39,11 +36,18 @@ from slabmalloc.pagers.segment import (
     table_byte,
 )
 from slabmalloc.pages import LargeObjectPage, ObjectPage, Page, page_type
+from slabmalloc.slab_format import carried_by, slab_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import ModuleType
 
 pytestmark = pytest.mark.skipif(native_type() is None, reason="files are written with the extension only")
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SMALL = reference.Layout.from_size_align(64, 8)
+Made = TypeVar("Made")
 SIZES = (24, 64, 200, 5000, 70_000)
 
 
@@ -62,6 +66,14 @@ def read_at(address: int, size: int) -> bytes:
     import ctypes
 
     return ctypes.string_at(address, size)
+
+
+def until_refused(make: Callable[[], Made], reason: str) -> list[Made]:
+    """What `make` makes until it raises OutOfMemory for this reason."""
+    made: list[Made] = []
+    with pytest.raises(OutOfMemory, match=reason):
+        made.extend(iter(make, None))  # keeps what came before the error
+    return made
 
 
 def fill(api: ModuleType, path: Path, count: int = 300) -> dict[int, bytes]:
@@ -99,7 +111,8 @@ def test_objects_and_free_slots_are_there_again(api: ModuleType, path: Path) -> 
     kept = fill(api, path)
     with FilePager(path) as pager:
         assert pager.recovery is None
-        assert pager.pages_retained > 0 and pager.pages_in_use == 0
+        assert pager.pages_retained > 0
+        assert pager.pages_in_use == 0
         with api.ZoneAllocator(pager) as zone:
             assert pager.pages_retained == 0
             assert zone.stats().live_objects == len(kept)
@@ -144,7 +157,7 @@ def test_addresses_change_and_offsets_stay(api: ModuleType, path: Path) -> None:
         with pytest.raises(ValueError, match=r"is not in file '.*objects'"):
             pager.offset_of(1)
         for bad in (-1, pager.size):
-            with pytest.raises(ValueError, match="1 bytes at offset .* are not in file"):
+            with pytest.raises(ValueError, match=r"1 bytes at offset .* are not in file"):
                 pager.address_of(bad)
             with pytest.raises(ValueError, match="are not in file"):
                 pager.root = bad
@@ -162,7 +175,7 @@ def test_a_file_without_a_zone_in_between_keeps_everything(api: ModuleType, path
 
 
 def test_pages_of_all_sizes_come_back(path: Path) -> None:
-    kinds = [ObjectPage, page_type(64 * KIB), LargeObjectPage, page_type(8192), ObjectPage]
+    kinds: list[type[Page]] = [ObjectPage, page_type(64 * KIB), LargeObjectPage, page_type(8192), ObjectPage]
     offsets = []
     with FilePager(path) as pager:
         allocators = [reference.SCAllocator(kind.SIZE // 4, kind) for kind in kinds]
@@ -187,12 +200,12 @@ def test_the_file_grows_in_place(api: ModuleType, path: Path) -> None:
     with FilePager(path, size=64 * KIB, max_size=8 * MIB) as pager, api.ZoneAllocator(pager) as zone:
         first = zone.allocate(api.Layout.from_size_align(64, 8))
         write_at(first, b"first")
-        sizes = set()
-        with pytest.raises(OutOfMemory, match=r"no block of 2 MiB for a LargeObjectPage: .* can't grow beyond 8 MiB"):
-            while True:
-                zone.allocate(api.Layout.from_size_align(100_000, 8))
-                sizes.add(pager.size)
-        assert sizes == {4 * MIB, 8 * MIB}
+        large = api.Layout.from_size_align(100_000, 8)
+        sizes = until_refused(
+            lambda: (zone.allocate(large), pager.size)[1],
+            r"no block of 2 MiB for a LargeObjectPage: .* can't grow beyond 8 MiB",
+        )
+        assert set(sizes) == {4 * MIB, 8 * MIB}
         assert read_at(first, 5) == b"first"
         assert pager.offset_of(first) < 64 * KIB
         zone.audit()
@@ -329,6 +342,55 @@ def test_a_zone_that_can_not_be_made_loses_nothing(api: ModuleType, path: Path) 
         assert zone.stats().live_objects == len(kept)
 
 
+def test_a_restored_page_that_a_client_reclaims_is_out_until_it_is_released(api: ModuleType, path: Path) -> None:
+    layout = api.Layout.from_size_align(64, 8)
+    with FilePager(path) as pager, api.ZoneAllocator(pager) as zone:
+        pager.root = pager.offset_of(zone.allocate(layout))
+    reclaimed: list[Page] = []
+    with FilePager(path) as pager:
+        with api.ZoneAllocator(pager) as zone:
+            zone.deallocate(pager.address_of(pager.root or 0), layout)
+            assert zone.try_reclaim_base_pages(1, reclaimed.append) == 1
+            assert list(pager.retained_pages()) == []  # its slab is gone
+        with pytest.raises(BufferError, match="1 page"):
+            pager.close()
+        pager.release_page(reclaimed.pop())
+    with FilePager(path) as pager:
+        assert pager.pages_retained == 0
+
+
+def test_a_finaliser_can_not_change_the_header_in_the_middle_of_a_change(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FilePager(path, size=4096, max_size=MIB) as pager:
+        pages = [pager.allocate_page()]
+        real = segment_file_module._allocate_blocks
+        met: list[BaseException] = []
+
+        def interrupted(fd: int, start: int, end: int) -> None:
+            if not met:
+                for change in (pager.allocate_page, lambda: setattr(pager, "root", 0)):
+                    with pytest.raises(RuntimeError, match="is being changed already") as caught:
+                        change()
+                    met.append(caught.value)
+                pager.release_page(pages.pop())  # this it can
+            real(fd, start, end)
+
+        monkeypatch.setattr(segment_file_module, "_allocate_blocks", interrupted)
+        pages.append(pager.allocate_page())
+        assert len(met) == 2
+        assert (pager.size, pager.pages_in_use) == (8192, 1)
+        pager.release_page(pages.pop())
+        assert pager._free.free_bytes == 8192
+
+
+def test_there_must_be_room_for_a_page(path: Path) -> None:
+    for size in (0, -1):
+        with pytest.raises(ValueError, match="there must be room for a page"):
+            FilePager(path, size=size)
+        assert not path.exists()
+
+
 def test_only_a_page_with_a_slab_can_be_retained(path: Path) -> None:
     with FilePager(path) as pager:
         page = pager.allocate_page()
@@ -368,6 +430,11 @@ def flip(path: Path, position: int, mask: int = 1) -> None:
     path.write_bytes(data)
 
 
+def flip_both(path: Path) -> None:
+    for offset in RECORD_OFFSETS:
+        flip(path, offset + 30)
+
+
 def swap_bytes(path: Path) -> None:
     data = bytearray(path.read_bytes())
     for offset in RECORD_OFFSETS:
@@ -398,7 +465,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "other byte order": (swap_bytes, "machine of the other byte order"),
     "other version": (lambda path: corrupt_header(path, version=2), "has format version 2: this is version 1"),
     "torn header": (
-        lambda path: [flip(path, offset + 30) for offset in RECORD_OFFSETS],
+        flip_both,
         "a torn header: no record fits",
     ),
     "half torn header": (lambda path: flip(path, 30), "was not closed"),
@@ -434,7 +501,7 @@ def test_a_bitmap_that_contradicts_itself_is_refused(path: Path) -> None:
     with FilePager(path, readonly=True) as pager:
         data = pager.view(0, 4096)
         object_bytes, capacity = (int.from_bytes(data[4096 - o :][:4], sys.byteorder) for o in (24, 20))
-        words = reference.slab_geometry(object_bytes, 4096).metadata // 16 - 2
+        words = slab_geometry(object_bytes, 4096).metadata // 16 - 2
         local = 4096 - 32 - 16 * words
         assert capacity % 64
     position = head_bytes(path) + local + capacity // 64 * 8 + 7
@@ -499,7 +566,7 @@ def test_any_flipped_bit_in_header_or_table_is_noticed_or_harmless(
 
 
 def test_address_space_that_is_not_there_is_out_of_memory(path: Path) -> None:
-    with pytest.raises(OutOfMemory, match="no address space for file .* make it with a smaller max_size"):
+    with pytest.raises(OutOfMemory, match=r"no address space for file .* make it with a smaller max_size"):
         FilePager(path, max_size=1 << 47)
     assert not path.exists()
 
@@ -513,9 +580,7 @@ def test_a_full_disk_is_out_of_memory_and_no_signal(path: Path, monkeypatch: pyt
 
         with monkeypatch.context() as patch:
             patch.setattr(segment_file_module, "_allocate_blocks", full)
-            with pytest.raises(OutOfMemory, match="can't grow from 64 KiB to 128 KiB: .*No space left"):
-                for _ in range(13):
-                    held.append(pager.allocate_page())
+            held += until_refused(pager.allocate_page, r"can't grow from 64 KiB to 128 KiB: .*No space left")
         assert pager.size == 64 * KIB
         assert len(held) == 16
         with monkeypatch.context() as patch:
@@ -540,10 +605,7 @@ def test_pages_without_blocks_are_out_of_memory(path: Path, monkeypatch: pytest.
             real(fd, start, size)
 
         monkeypatch.setattr(os, "posix_fallocate", nearly_full)
-        pages = []
-        with pytest.raises(OutOfMemory, match="gets no room for its next page: .*No space left"):
-            while True:
-                pages.append(pager.allocate_page())
+        pages = until_refused(pager.allocate_page, r"gets no room for its next page: .*No space left")
         assert len(pages) == 258  # to the last block
         free = pager._free.free_bytes
         pager.release_page(pages.pop())
@@ -557,7 +619,7 @@ def test_without_the_extension_files_can_only_be_read(
 ) -> None:
     kept = fill(reference, path)
     monkeypatch.setenv("SLABMALLOC_PURE", "1")
-    with pytest.raises(NotImplementedError, match=r"file '.*' needs, to be written, slabmalloc's compiled extension"):
+    with pytest.raises(NotImplementedError, match=r"file '.*' needs, to be written, slabmalloc's extension"):
         FilePager(tmp_path / "other")
     assert not (tmp_path / "other").exists()
     with FilePager(path, readonly=True) as pager:
@@ -718,11 +780,11 @@ def check_objects(pager: FilePager) -> int:
     """How many objects of the killed program are there; each must say its own offset and be whole."""
     found = 0
     for page in list(pager._held):
-        object_bytes, capacity = reference.carried_by(page) or (0, 0)
+        object_bytes, capacity = carried_by(page) or (0, 0)
         for slot in range(capacity):
             data = bytes(page.buffer[slot * object_bytes : (slot + 1) * object_bytes])
             offset, _, rest = data.partition(b":")
-            size, _, body = rest.partition(b":")
+            size, _, _body = rest.partition(b":")
             if not offset.isdigit() or not size.isdigit():
                 continue
             assert int(offset) == pager.offset_of(page.address) + slot * object_bytes
@@ -751,7 +813,7 @@ def test_a_torn_slab_is_refused_even_to_recover(path: Path) -> None:
     fill(reference, path)
     flip(path, head_bytes(path) + 4096 - 20)
     corrupt_header(path, state=2)
-    with pytest.raises(InvalidPage, match="offset 0x0: .* carries a torn slab"):
+    with pytest.raises(InvalidPage, match=r"offset 0x0: .* carries a torn slab"):
         FilePager(path, recover=True)
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from slabmalloc.errors import InvalidPage, OutOfMemory
 from slabmalloc.pagers import LimitingPager, LoggingPager, MmapPager, Pager, StatisticsPager, TrackingPager
 from slabmalloc.pages import LargeObjectPage, ObjectPage, Page, page_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import ModuleType
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -69,7 +71,7 @@ def wrap(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
 def test_pages_pass_through(wrap: Callable[[Any], Any]) -> None:
     own = Own()
     pager = wrap(own)
-    assert isinstance(pager, Pager)
+    assert issubclass(type(pager), Pager)
     small, large = pager.allocate_page(), pager.allocate_page(LargeObjectPage)
     assert (type(small), type(large)) == (ObjectPage, LargeObjectPage)
     assert pager.pages_in_use == own.memory.pages_in_use == 2
@@ -87,7 +89,7 @@ def test_junk_from_inside_is_refused_by_name(wrap: Callable[[Any], Any], junk: o
     with pytest.raises(InvalidPage, match=r"Own object at .* returned .*, which is no ObjectPage"):
         pager.allocate_page()
     own.answer = MmapPager().allocate_page(LargeObjectPage)
-    with pytest.raises(InvalidPage, match="returned <LargeObjectPage .*, which is no ObjectPage"):
+    with pytest.raises(InvalidPage, match=r"returned <LargeObjectPage .*, which is no ObjectPage"):
         pager.allocate_page()
     assert (pager.pages_in_use, pager.bytes_in_use) == (0, 0)
 
@@ -143,7 +145,8 @@ def test_closing_closes_what_is_inside(wrap: Callable[[Any], Any]) -> None:
     pager.release_page(page)
     with pager:
         pass
-    assert inner.closed and pager.closed
+    assert inner.closed
+    assert pager.closed
     with pytest.raises(ValueError, match="closed"):
         pager.allocate_page()
     wrap(Own()).close()  # nothing to close inside

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 from array import array
 from multiprocessing.shared_memory import SharedMemory
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,10 @@ from slabmalloc.errors import InvalidPage, OutOfMemory
 from slabmalloc.pagers import BufferPager
 from slabmalloc.pagers.buddy import BuddyRange
 from slabmalloc.pages import LargeObjectPage, ObjectPage, Page, address_of, page_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
 
 KIB, MIB = 1 << 10, 1 << 20
 UNIT = 4096
@@ -77,13 +82,14 @@ def test_any_writable_buffer_serves(kind: str) -> None:
             numpy = pytest.importorskip("numpy")
             buffer = numpy.zeros((2, size // 16), dtype="float64")
         else:
-            buffer = {
+            makers: dict[str, Callable[[], Any]] = {
                 "bytearray": lambda: bytearray(size),
                 "mmap": lambda: mmap.mmap(-1, size),
                 "array": lambda: array("d", bytes(size)),
                 "ctypes": lambda: (ctypes.c_double * (size // 8))(),
                 "shared_memory": lambda: shared.buf if shared else None,
-            }[kind]()
+            }
+            buffer = makers[kind]()
         with BufferPager(buffer) as pager:
             assert pager.bytes_total in (3 * UNIT, 4 * UNIT)
             page = pager.allocate_page()
@@ -184,7 +190,7 @@ class Bits:
     """The same range as a set of free units, searched by brute force."""
 
     def __init__(self, start: int, end: int) -> None:
-        self.free = {unit for unit in range(start, end)}
+        self.free = set(range(start, end))
 
     def blocks(self, size: int) -> list[int]:
         positions = range(0, max(self.free, default=-1) + 1, size)
@@ -248,5 +254,5 @@ def test_kinds_of_page_do_not_matter_to_the_range() -> None:
     kinds: list[type[Page]] = [page_type(UNIT << n) for n in (0, 3, 1, 0, 2)]
     pages = [pager.allocate_page(kind) for kind in kinds]
     spans = sorted((page.address, page.address + page.size) for page in pages)
-    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
     assert pager.bytes_in_use + pager.bytes_free == 64 * KIB

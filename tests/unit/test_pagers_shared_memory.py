@@ -8,12 +8,10 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,9 +21,17 @@ from slabmalloc.pagers import SharedMemoryPager
 from slabmalloc.pagers.mapping import native_type
 from slabmalloc.pages import LargeObjectPage
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
 pytestmark = pytest.mark.skipif(native_type() is None, reason="segments are written with the extension only")
 
 KIB, MIB = 1 << 10, 1 << 20
+
+
+def place(name: str) -> Path:
+    return Path("/dev/shm") / name
 
 
 @pytest.fixture
@@ -33,8 +39,7 @@ def name() -> Iterator[str]:
     """A name that nobody has, and that nobody has afterwards."""
     name = f"slabmalloc_test_{os.getpid()}_{os.urandom(4).hex()}"
     yield name
-    if os.path.exists(f"/dev/shm/{name}"):
-        os.unlink(f"/dev/shm/{name}")
+    place(name).unlink(missing_ok=True)
 
 
 def run(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -112,6 +117,7 @@ def test_names_are_those_of_multiprocessing(name: str) -> None:
         page = pager.allocate_page()
         page.buffer[:6] = b"shared"
         raw = SharedMemory(name)
+        assert raw.buf is not None
         resource_tracker.unregister(f"/{name}", "shared_memory")  # it would remove the name with this process
         try:
             assert bytes(raw.buf).find(b"shared") == pager._header().head_bytes + pager.offset_of(page.address)
@@ -120,6 +126,7 @@ def test_names_are_those_of_multiprocessing(name: str) -> None:
         pager.release_page(page)
     foreign = SharedMemory(create=True, size=8192)
     try:
+        assert foreign.buf is not None
         foreign.buf[:4] = b"\x7fELF"
         for readonly in (False, True):
             with pytest.raises(InvalidPage, match=f"shared memory '{foreign.name}' is no segment of slabmalloc"):
@@ -159,15 +166,14 @@ def test_a_name_is_made_if_none_is_given() -> None:
 def test_a_segment_that_can_not_be_made_leaves_no_name(name: str) -> None:
     with pytest.raises(MemoryError, match="no address space"):
         SharedMemoryPager(name, create=True, max_size=1 << 47)
-    assert not os.path.exists(f"/dev/shm/{name}")
+    assert not place(name).exists()
 
 
 def test_it_grows_and_its_memory_is_taken_as_needed(name: str) -> None:
     with SharedMemoryPager(name, create=True, size=1 << 30) as pager:
-        path = f"/dev/shm/{name}"
-        assert os.stat(path).st_blocks * 512 < 2 * MIB
+        assert place(name).stat().st_blocks * 512 < 2 * MIB
         pages = [pager.allocate_page(LargeObjectPage) for _ in range(3)]
-        assert os.stat(path).st_blocks * 512 < 12 * MIB
+        assert place(name).stat().st_blocks * 512 < 12 * MIB
         for page in pages:
             pager.release_page(page)
 
@@ -194,7 +200,8 @@ def test_a_killed_writer_leaves_what_can_be_recovered(api: ModuleType, name: str
         SharedMemoryPager(name)
     with SharedMemoryPager(name, recover=True) as pager, api.ZoneAllocator(pager) as zone:
         assert zone.stats().live_objects == 100
-        assert pager.recovery is not None and pager.recovery.live_objects == 100
+        assert pager.recovery is not None
+        assert pager.recovery.live_objects == 100
         assert bytes(pager.view(pager.root or 0, 4)) == b"last"
 
 
@@ -204,6 +211,6 @@ def test_both_kinds_of_segment_have_one_format(name: str, tmp_path: Path) -> Non
     with SharedMemoryPager(name, create=True) as pager, reference.ZoneAllocator(pager) as zone:
         pager.root = pager.offset_of(zone.allocate(reference.Layout.from_size_align(64, 8)))
     copy = tmp_path / "copy"
-    copy.write_bytes(Path(f"/dev/shm/{name}").read_bytes())
-    with FilePager(copy) as pager, reference.ZoneAllocator(pager) as zone:
-        zone.deallocate(pager.address_of(pager.root or 0), reference.Layout.from_size_align(64, 8))
+    copy.write_bytes(place(name).read_bytes())
+    with FilePager(copy) as file, reference.ZoneAllocator(file) as zone:
+        zone.deallocate(file.address_of(file.root or 0), reference.Layout.from_size_align(64, 8))

@@ -8,15 +8,17 @@ import ctypes
 import gc
 import mmap
 import re
-from collections.abc import Callable
 from multiprocessing import shared_memory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from forms import new_page
 
+from forms import new_page
 from slabmalloc.errors import AllocationError, InvalidPage
 from slabmalloc.pages import LargeObjectPage, ObjectPage, Page, address_of, page_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOM = 3 * 4096
 
@@ -60,6 +62,7 @@ def test_page_lies_in_any_writable_buffer(kind: str) -> None:
 def test_page_lies_in_shared_memory() -> None:
     segment = shared_memory.SharedMemory(create=True, size=ROOM)
     try:
+        assert segment.buf is not None
         page = ObjectPage(segment.buf)
         page.buffer[0] = 7
         assert segment.buf[0] == 7

@@ -219,9 +219,18 @@ def test_memory_is_given_back_by_itself() -> None:
     ("misuse", "message"),
     [
         # Blocks of a size that neither ctypes nor the interpreter asks for in between.
-        ("free(block); free(block)", "double free of 0x{address:x} ({domain}): slot {slot} of a 3072-byte slab is already free"),
-        ("free(block + 8)", "invalid free of 0x{inside:x} ({domain}): 8 bytes into slot {slot} of a 3072-byte slab, which is live"),
-        ("free(block); realloc(block, 10)", "invalid realloc of 0x{address:x} ({domain}): slot {slot} of a 3072-byte slab is already free"),
+        (
+            "free(block); free(block)",
+            "double free of 0x{address:x} ({domain}): slot {slot} of a 3072-byte slab is already free",
+        ),
+        (
+            "free(block + 8)",
+            "invalid free of 0x{inside:x} ({domain}): 8 bytes into slot {slot} of a 3072-byte slab, which is live",
+        ),
+        (
+            "free(block); realloc(block, 10)",
+            "invalid realloc of 0x{address:x} ({domain}): slot {slot} of a 3072-byte slab is already free",
+        ),
         ("free(block + (1 << 31))", "invalid free of 0x{far:x} ({domain}): in the heap's range, but on no slab"),
     ],
 )

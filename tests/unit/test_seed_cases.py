@@ -6,14 +6,16 @@ The seed looks into its lists and bitmaps; here the statistics and the audit say
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from forms import Memory, new_page
 
+from forms import Memory, new_page
 from slabmalloc.errors import InvalidLayout, OutOfMemory
 from slabmalloc.pages import LargeObjectPage, ObjectPage, Page
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 def test_pages_have_the_size_they_say(memory: Memory) -> None:
@@ -34,8 +36,8 @@ def test_fresh_page_is_neither_used_nor_full(api: ModuleType, memory: Memory, ki
     assert (page.in_use, memory.pages_in_use) == (False, 0)
 
 
-# Size, alignment, how many, and on which page. A class serves the alignments that divide it: the seed's class of 8 bytes
-# gives an object aligned to 64 every eighth slot; ours of 64 bytes gives every slot.
+# Size, alignment, how many, and on which page. A class serves the alignments that divide it: the seed's class of 8
+# bytes gives an object aligned to 64 every eighth slot; ours of 64 bytes gives every slot.
 SMALL = [
     (8, 1, 512),
     (8, 8, 4096),
@@ -62,8 +64,8 @@ LARGE = [
     (65536, 4096, 4096),
     (131072, 4096, 4096),
 ]
-RUNS = [pytest.param(*run, ObjectPage, id="small-%d-%d-%d" % run) for run in SMALL]
-RUNS += [pytest.param(*run, LargeObjectPage, id="large-%d-%d-%d" % run) for run in LARGE]
+RUNS = [pytest.param(*run, ObjectPage, id="small-" + "-".join(map(str, run))) for run in SMALL]
+RUNS += [pytest.param(*run, LargeObjectPage, id="large-" + "-".join(map(str, run))) for run in LARGE]
 
 
 def fill(allocator: Any, layout: Any, count: int, memory: Memory) -> list[int]:

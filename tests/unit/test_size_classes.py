@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -34,7 +34,7 @@ def test_default() -> None:
 
 def test_default_wastes_at_most_an_eighth_above_128() -> None:
     sizes = TABLES["default"].sizes
-    for below, size in zip(sizes, sizes[1:], strict=False):
+    for below, size in pairwise(sizes):
         if below >= 128:
             assert (size - (below + 1)) / (below + 1) <= 0.125
 
@@ -60,9 +60,18 @@ def test_from_sizes_rounds_sorts_and_drops_duplicates() -> None:
     assert SizeClasses.from_sizes([100, 97, 1, 8]).sizes == (8, 104)
 
 
-@pytest.mark.parametrize("sizes", [[], [0], [-8], range(8, 8 * 257, 8), [8, 2 << 20]])
-def test_impossible_lists(sizes: list[int]) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 the cases say why
+@pytest.mark.parametrize(
+    ("sizes", "fault"),
+    [
+        ([], "1 to 255"),
+        (range(8, 8 * 257, 8), "1 to 255"),
+        ([0], "0 stands after 0"),
+        ([-8], "-8 stands after 0"),
+        ([8, 2 << 20], "does not fit"),
+    ],
+)
+def test_impossible_lists(sizes: list[int], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
         SizeClasses.from_sizes(sizes)
 
 
@@ -206,7 +215,17 @@ def test_fit_passes_settings_on() -> None:
     assert fitted.page_of(0) is page_type(65536)
 
 
-@pytest.mark.parametrize(("histogram", "classes"), [({}, 1), ({8: 0}, 1), ({0: 1}, 1), ({8: -1}, 1), ({8: 1}, 0)])
-def test_fit_refuses(histogram: dict[int, int], classes: int) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 the cases say why
+@pytest.mark.parametrize(
+    ("histogram", "classes", "fault"),
+    [
+        ({}, 1, "empty"),
+        ({8: 0}, 1, "empty"),
+        ({0: 1}, 1, "positive sizes"),
+        ({8: -1}, 1, "not negative"),
+        ({8: 1}, 0, "1 to 255"),
+        ({8: 1}, 256, "1 to 255"),
+    ],
+)
+def test_fit_refuses(histogram: dict[int, int], classes: int, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
         SizeClasses.fit(histogram, classes=classes)

@@ -15,10 +15,13 @@ import platform
 import resource
 import sys
 import sysconfig
-from collections.abc import Sequence
 from pathlib import Path
 
 from slabmalloc.process import refusals
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["findings", "main", "version"]
 

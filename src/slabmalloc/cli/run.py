@@ -53,12 +53,19 @@ def _parser() -> argparse.ArgumentParser:
     rest = argparse.REMAINDER
     parser.add_argument("-m", dest="module", nargs=rest, metavar="...", help="run a module, as python -m does")
     parser.add_argument("-c", dest="command", nargs=rest, metavar="...", help="run the code given, as python -c does")
-    parser.add_argument("script", nargs=rest, metavar="...", help="run a script, directory or archive (-: standard input)")
-    parser.add_argument("--domains", default="obj,mem", metavar="LIST", help="which domains to serve (default: obj,mem)")
+    parser.add_argument(
+        "script", nargs=rest, metavar="...", help="run a script, directory or archive (-: standard input)"
+    )
+    parser.add_argument(
+        "--domains", default="obj,mem", metavar="LIST", help="which domains to serve (default: obj,mem)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no summary at the end")
     parser.add_argument("--json", action="store_true", help="the summary as JSON")
     parser.add_argument(
-        "--summary", default="-", metavar="FILE", help="write the summary to FILE (default: standard error; json: there, as JSON)"
+        "--summary",
+        default="-",
+        metavar="FILE",
+        help="write the summary to FILE (default: standard error; json: there, as JSON)",
     )
     return parser
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
-from slabmalloc.process.records import ProcessStats
+
+if TYPE_CHECKING:
+    from slabmalloc.process.records import ProcessStats
 
 __all__ = ["summary_json", "summary_text"]
 

@@ -8,10 +8,8 @@ code of others. `retained_pages` and `retain_page` are there exactly if the inne
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +20,7 @@ from .protocol import HoldingPager, Origin, Pager, RetainingPager, check_page_ty
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable, Iterator, Mapping
     from traceback import StackSummary
 
 __all__ = ["LimitingPager", "LoggingPager", "PageTypeStats", "PagerStats", "StatisticsPager", "TrackingPager"]
@@ -53,25 +52,25 @@ class Adaptor(HoldingPager[Origin]):
         self._go_back(page, self.pager.release_page)
 
     def _retained_pages(self) -> Iterator[Page]:
-        for page in cast(RetainingPager, self.pager).retained_pages():
+        for page in cast("RetainingPager", self.pager).retained_pages():
             if page not in self._held:
                 self._go_out(page)
             yield page
 
     def _retain_page(self, page: Page, live: int) -> None:
-        self._go_back(page, lambda page: cast(RetainingPager, self.pager).retain_page(page, live))
+        self._go_back(page, lambda page: cast("RetainingPager", self.pager).retain_page(page, live))
 
     def __getattr__(self, name: str) -> Any:
         if name in ("retained_pages", "retain_page") and hasattr(self.pager, name):
             return getattr(self, f"_{name}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
-    def _remember(self, page: Page) -> Origin:
-        """What to keep beside a page while it is out; not None."""
+    def _remember(self) -> Origin:
+        """What to keep beside the page that goes out; not None."""
         raise NotImplementedError
 
     def _go_out(self, page: Page) -> None:
-        memory = self._remember(page)
+        memory = self._remember()
         with self._lock:
             self._hold(page, memory)
 
@@ -132,7 +131,7 @@ class LimitingPager(Adaptor[bool]):
             with self._lock:
                 self._promised_bytes -= size
 
-    def _remember(self, page: Page) -> bool:
+    def _remember(self) -> bool:
         return True
 
     def _details(self) -> str:
@@ -237,7 +236,7 @@ class StatisticsPager(Adaptor[bool]):
         with self._lock:
             self._counts[type(page), "released"] += 1
 
-    def _remember(self, page: Page) -> bool:
+    def _remember(self) -> bool:
         return True
 
     def _details(self) -> str:
@@ -245,7 +244,7 @@ class StatisticsPager(Adaptor[bool]):
 
 
 Frame = tuple[str, int, str]  # file, line, function
-PACKAGE_PATH = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+PACKAGE_PATH = __file__.rpartition("pagers")[0]
 
 
 class TrackingPager(Adaptor[tuple[Frame, ...]]):
@@ -292,7 +291,7 @@ class TrackingPager(Adaptor[tuple[Frame, ...]]):
             lines.append(f"... and {_counted(len(sizes) - limit, 'place')} more")
         return "\n".join(lines)
 
-    def _remember(self, page: Page) -> tuple[Frame, ...]:
+    def _remember(self) -> tuple[Frame, ...]:
         # Only numbers and names: no frame is kept alive, and no source is read before somebody wants to see it.
         frame = sys._getframe(1)
         while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE_PATH):
@@ -357,5 +356,5 @@ class LoggingPager(Adaptor[bool]):
             self.level, "%s at %#x %s; %d in use", type(page).__name__, page.address, direction, self.pages_in_use
         )
 
-    def _remember(self, page: Page) -> bool:
+    def _remember(self) -> bool:
         return True

@@ -176,17 +176,21 @@ class HugePagePager(MmapPager):
 
 def _first_line(path: str) -> str:
     """First line of a file of the system; empty if there is none."""
-    try:
-        with open(path) as file:
-            return file.readline().rstrip("\n")
-    except OSError:
-        return ""
+    with suppress(OSError):
+        return "".join(_read(path).splitlines()[:1])
+    return ""
 
 
 def _huge_page_bytes() -> int:
     """Size of the system's explicit huge pages; that of a LargeObjectPage where it does not say."""
-    with suppress(OSError), open("/proc/meminfo") as file:
-        for line in file:
+    with suppress(OSError):
+        for line in _read("/proc/meminfo").splitlines():
             if line.startswith("Hugepagesize:"):
                 return int(line.split()[1]) << 10
     return LargeObjectPage.SIZE
+
+
+def _read(path: str) -> str:
+    from pathlib import Path  # only who wants huge pages pays for its import
+
+    return Path(path).read_text()

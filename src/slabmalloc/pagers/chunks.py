@@ -14,9 +14,11 @@ from __future__ import annotations
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from itertools import count, pairwise
+from typing import TYPE_CHECKING
 
-from ..pages import Page
-from .mapping import Mapping
+if TYPE_CHECKING:
+    from ..pages import Page
+    from .mapping import Mapping
 
 __all__ = ["Chunk", "Pool"]
 

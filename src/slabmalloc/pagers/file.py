@@ -64,7 +64,7 @@ class FilePager(SegmentPager):
             raise
         except BaseException:
             if made:
-                os.unlink(self._path)
+                os.unlink(self._path)  # noqa: PTH108 - no reason to import pathlib
             raise
 
     @property

@@ -23,10 +23,12 @@ class Mapping(Protocol):
     """Mapped memory; unmapped when it is dropped and its last view is gone."""
 
     @property
-    def address(self) -> int: ...
+    def address(self) -> int:
+        """Of the first byte."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Bytes."""
 
     def view(self) -> memoryview:
         """All of it, writable, format ``B``."""
@@ -52,8 +54,10 @@ def map_huge(size: int, align: int) -> Mapping:
 
 
 def map_file(fd: int, size: int, align: int, offset: int) -> Mapping:
-    """`size` bytes of a file from `offset` on, shared and writable, even beyond the file's present end; OSError if the
-    system refuses, NotImplementedError without the extension."""
+    """`size` bytes of a file from `offset` on, shared and writable, even beyond the file's present end.
+
+    Raises OSError if the system refuses, NotImplementedError without the extension.
+    """
     return _NativeMapping(require_native("a mapped file needs").file(fd, size, align=align, offset=offset))
 
 
@@ -73,7 +77,7 @@ def require_native(purpose: str) -> type[_native.Mapping]:
     native = native_type()
     if native is None:
         raise NotImplementedError(
-            f"{purpose} slabmalloc's compiled extension, which is not loaded (SLABMALLOC_PURE is set, or it was not built)"
+            f"{purpose} slabmalloc's extension, which is not loaded (SLABMALLOC_PURE is set, or it was not built)"
         )
     return native
 

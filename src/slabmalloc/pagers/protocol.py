@@ -8,13 +8,15 @@ ours: it knows the pages that are out, refuses what is not its own, and closes o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from threading import RLock
-from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from ..errors import InvalidPage
 from ..pages import ObjectPage, Page, readable_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
 
 __all__ = ["HoldingPager", "Pager", "RetainingPager"]
 

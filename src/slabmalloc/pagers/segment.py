@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from struct import Struct
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from ..errors import InvalidPage
 from ..pages import MAX_PAGE_BYTES, MIN_PAGE_BYTES, Page
 from ..slab_format import MAGIC as SLAB_MAGIC
 from ..slab_format import TRAILER, WORD_BITS, bitset_words, carried_by, slab_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["FREE", "RETAINED", "USED", "Entry", "Header", "entries_of", "live_objects", "read_header", "table_byte"]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from .mapping import Mapping, map_file, require_native
 from .segment import CLEAN, HEADER_BYTES, OPEN, UNIT_BYTES, Header, read_header, table_byte
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from mmap import mmap
 
 __all__ = ["SegmentReader", "SegmentWriter", "unlock"]
@@ -202,7 +202,7 @@ def _lock(fd: int, where: str) -> None:
 
 
 def unlock(fd: int) -> None:
-    """Gives up the writer's lock. Closing does not: a page that somebody still has keeps the mapping, and that the lock."""
+    """Gives up the writer's lock. Closing does not: whoever has a page keeps the mapping, and that keeps the lock."""
     import fcntl
 
     fcntl.flock(fd, fcntl.LOCK_UN)

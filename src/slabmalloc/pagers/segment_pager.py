@@ -8,9 +8,9 @@ it and how it is checked, segment.py tells; the two subclasses know only where a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import InvalidPage, OutOfMemory
 from ..pages import MAX_PAGE_BYTES, ObjectPage, Page, page_type, readable_bytes
@@ -19,6 +19,9 @@ from .buddy import BuddyRange
 from .protocol import HoldingPager, check_page_type, request_text
 from .segment import FREE, NO_ROOT, RETAINED, UNIT_BYTES, USED, Header, entries_of, live_objects
 from .segment_file import SegmentReader, SegmentWriter, unlock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Recovery", "SegmentPager"]
 
@@ -107,8 +110,10 @@ class SegmentPager(HoldingPager[int]):
     # ---- pages go out and come back ----
 
     def allocate_page(self, page_type: type[Page] = ObjectPage) -> Page:
-        """A page of `page_type`, at the lowest offset that serves. Raises OutOfMemory if the segment can't grow
-        further, PermissionError if it is read-only here."""
+        """A page of `page_type`, at the lowest offset of the smallest block that serves.
+
+        Raises OutOfMemory if the segment can't grow further, PermissionError if it is read-only here.
+        """
         with self._lock:
             writer = self._writer()
             size = check_page_type(page_type).SIZE
@@ -134,8 +139,10 @@ class SegmentPager(HoldingPager[int]):
         self._close_if_dropped()
 
     def retained_pages(self) -> Iterator[Page]:
-        """Hands out the pages that carry slabs, in ascending order, for a zone to restore. One that no zone took is
-        handed out again the next time, and none is lost if the pager closes before."""
+        """Hands out the pages that carry slabs, by offset, for a zone to restore.
+
+        One that no zone took is handed out again the next time, and is not lost if the pager closes before.
+        """
         with self._lock:
             writer = self._writer()
             again = self._untaken()
@@ -152,8 +159,8 @@ class SegmentPager(HoldingPager[int]):
                 self._hold(page, offset)
             yield page
 
-    def retain_page(self, page: Page, live: int) -> None:
-        """Takes back a page whose slab, with `live` objects, is to be kept; InvalidPage if it carries none."""
+    def retain_page(self, page: Page, live: int) -> None:  # noqa: ARG002
+        """Takes back a page whose slab is to be kept (its `live` objects, it tells); InvalidPage if it carries none."""
         if live_objects(page) is None:
             raise InvalidPage(f"{page!r} carries no slab that could be retained: release it")
         self._take_back(page, RETAINED)
@@ -274,13 +281,11 @@ class SegmentPager(HoldingPager[int]):
         super()._refuse_to_close_in_use()
 
     def _untaken(self) -> list[Page]:
-        """Pages from `retained_pages` that no zone has, since it could not be made, and that carry their slabs still."""
+        """Pages from `retained_pages` that carry their slabs still, but no zone has them: it could not be made."""
         return [page for page in list(self._offered) if not page.in_use and live_objects(page) is not None]
 
     def _shut(self) -> None:
-        if isinstance(self._segment, SegmentReader):
-            self._segment.close()
-        elif os.getpid() == self._process:
+        if isinstance(self._segment, SegmentReader) or os.getpid() == self._process:
             self._segment.close()
         else:
             self._segment.forget()
@@ -296,8 +301,8 @@ class SegmentPager(HoldingPager[int]):
         header = self._header()
         return (
             f"{self._where} has no block of {request_text(page_type)}: {readable_bytes(self._free.free_bytes)} of "
-            f"{readable_bytes(header.size)} free, the largest block {readable_bytes(self._free.largest_free())}, and it "
-            f"can't grow beyond {readable_bytes(header.max_size)}"
+            f"{readable_bytes(header.size)} free, the largest block {readable_bytes(self._free.largest_free())}, and "
+            f"it can't grow beyond {readable_bytes(header.max_size)}"
         )
 
     def _details(self) -> str:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable
-from types import ModuleType
-from typing import Final
+from typing import Final, TYPE_CHECKING
 
 from .records import DomainStats, ProcessStats
+
+if TYPE_CHECKING:
+    from types import ModuleType
+    from collections.abc import Iterable
 
 __all__ = ["DOMAINS", "install", "refusals", "stats", "trim"]
 
@@ -22,7 +24,9 @@ DOMAINS: Final = ("obj", "mem")
 """The domains of CPython that can be installed in a running interpreter."""
 
 _NO_EXTENSION: Final = "the process allocator needs slabmalloc's native extension, and this installation has none"
-_TRACING: Final = "tracemalloc is tracing, and takes its hooks and ours away when it stops: call tracemalloc.stop() first"
+_TRACING: Final = (
+    "tracemalloc is tracing, and takes its hooks and ours away when it stops: call tracemalloc.stop() first"
+)
 
 
 def install(domains: Iterable[str] = DOMAINS) -> None:

@@ -7,9 +7,11 @@ blocks served less blocks freed, over all domains, are the live objects of the h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["DomainStats", "ProcessStats"]
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Two forms of an allocator in lock-step, and a third opinion of what must hold.
 
-`Pair` makes every call on both forms, over memory of their own (`forms.Memory`), and compares what comes of it: results,
-with addresses told as (page number, offset), or the type of the error. `Shadow` knows which objects live where and notices
-overlap, misalignment and lost or changed bytes, should both forms err in the same way.
+`Pair` makes every call on both forms, over memory of their own (`forms.Memory`), and compares what comes of it:
+results, with addresses told as (page number, offset), or the type of the error. `Shadow` knows which objects live where
+and notices overlap, misalignment and lost or changed bytes, should both forms err in the same way.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from __future__ import annotations
 import os
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from forms import Memory, native, reference
 from hypothesis import HealthCheck, settings
 
-from slabmalloc.pages import Page
+from forms import Memory, native
+from slabmalloc import reference
 from slabmalloc.slab_format import metadata_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import ModuleType
+
+    from slabmalloc.pages import Page
 
 Place = tuple[int, int]  # page number, offset
 
@@ -69,7 +73,7 @@ class Pair:
         for side in self.sides:
             try:
                 outcomes.append(act(side))
-            except Exception as error:  # noqa: BLE001 whatever it is, the other side must say the same
+            except Exception as error:
                 outcomes.append(type(error))
         first, second = outcomes
         assert first == second, f"reference: {first}, native: {second}"
@@ -79,7 +83,8 @@ class Pair:
         """Same statistics, every byte accounted for, every invariant held."""
         first, second = (side.allocator.stats() for side in self.sides)
         assert first == second, f"reference:\n{first}\nnative:\n{second}"
-        assert first.conserved and second.conserved
+        assert first.conserved
+        assert second.conserved
         assert len({side.memory.pages_in_use for side in self.sides}) == 1
         for side in self.sides:
             side.allocator.audit()

@@ -4,46 +4,28 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-MODEL_STEPS ?= 1000
-# Compilers put what they build here; nothing else does.
-BUILD := build
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest --hypothesis-seed=0
+# auto: plain Python where there is no compiler. CI says enabled, so that no lane passes without the extension.
+NATIVE ?= auto
 
-SOURCES := $(shell find core bindings src -type f -not -path '*/__pycache__/*') meson.build meson.options pyproject.toml tools/version.py
-
-.PHONY: demo test slow check bench clean test-c sanitize fuzz versions sid
+SOURCES := $(shell find core bindings src -type f -not -path '*/.*' -not -path '*/__pycache__/*') \
+    meson.build meson.options pyproject.toml tools/version.py tools/list_files.py
+C_FILES := $(shell find core bindings tests/c tests/misuse fuzz examples/c benchmarks -name '*.[ch]')
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --hypothesis-seed=0
-	$(BIN)/python -m pytest --hypothesis-seed=0 --doctest-modules --doctest-glob='*.md' --pyargs slabmalloc README.md docs
+	$(PYTEST)
+	$(PYTEST) --doctest-modules --doctest-glob='*.md' --pyargs slabmalloc README.md docs
 
+# CPython's own tests on slabmalloc, and whatever else takes minutes.
 slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 bench: $(VENV)/.installed $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py
-
-$(VENV)/.made:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "slabmalloc needs Python 3.11 or later; this is %s: make PYTHON=python3.x" % sys.version.split()[0])'
-	$(PYTHON) -m venv $(VENV)
-	touch $@
-
-# Not editable: what the tests see is what a user gets.
-$(VENV)/.installed: $(VENV)/.made $(SOURCES)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[test]'
-	touch $@
-
-$(VENV)/.check: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: $$($(BIN)/python tools/extra.py check)
-	touch $@
-
-$(VENV)/.bench: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python tools/extra.py bench)
-	touch $@
-
-C_FILES := $(shell find core bindings tests/c tests/misuse fuzz examples/c benchmarks -name '*.[ch]' 2>/dev/null)
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .
@@ -52,7 +34,25 @@ check: $(VENV)/.check
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	$(BIN)/python tools/check_includes.py
 
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	    "slabmalloc needs Python 3.11 or later, and this is %s: make PYTHON=python3.x" % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# Not editable: what the tests see is what a user gets.
+$(VENV)/.installed: $(VENV)/.made $(SOURCES)
+	$(PIP) --config-settings=setup-args=-Dnative=$(NATIVE) '.[test]'
+	touch $@
+
+# What checks and measures us comes as wheels: nothing is compiled for it.
+$(VENV)/.check $(VENV)/.bench: $(VENV)/.%: $(VENV)/.made pyproject.toml tools/extra.py
+	$(PIP) --only-binary :all: $$($(BIN)/python tools/extra.py $*)
+	touch $@
+
 include tools/native.mk
 
 clean:
-	rm -rf $(BUILD) $(VENV)
+	rm -rf build $(VENV)
+
+.PHONY: demo test slow bench check clean

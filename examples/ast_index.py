@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: MIT
 """A program that builds much, keeps little, and goes on: an index of the names in Python's standard library.
 
-It parses every source file of the library, notes each node that bears a name, keeps one of them in fifty, lets the rest go, and
-then answers queries, as a service would after a busy start. It knows nothing of slabmalloc: `make demo` runs this very file on
-the stock allocator and on slabmalloc. Each line that it prints ends a phase.
+It parses every source file of the library, notes each node that bears a name, keeps one of them in fifty, lets the
+rest go, and then answers queries, as a service would after a busy start. It knows nothing of slabmalloc: `make demo`
+runs this very file on the stock allocator and on slabmalloc. Each line that it prints ends a phase.
 """
 
 from __future__ import annotations
 
 import ast
 import gc
-import sys
 import sysconfig
 import time
 from collections import defaultdict
@@ -89,6 +88,7 @@ def answer_queries(sample: Index, seconds: float) -> int:
 
 
 def main() -> None:
+    """Build, choose, let go, serve."""
     trees = list(parsed(sources()))
     print(f"parsed {len(trees):,} files", flush=True)
     index = index_of(trees)
@@ -102,4 +102,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

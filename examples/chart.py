@@ -53,7 +53,8 @@ def line_chart(lines: Sequence[Line], title: str, subtitle: str, x_unit: str, y_
         )
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" {FONT}>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'width="{WIDTH}" height="{HEIGHT}" {FONT}>',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         _text(LEFT - 44, 40, title, 21, INK, weight=600),
         _text(LEFT - 44, 66, subtitle, 14, SOFT),
@@ -89,7 +90,8 @@ def line_chart(lines: Sequence[Line], title: str, subtitle: str, x_unit: str, y_
 
 def _text(x: float, y: float, text: str, size: int, color: str, *, anchor: str = "start", weight: int = 400) -> str:
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{color}" text-anchor="{anchor}" font-weight="{weight}">'
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{color}" '
+        f'text-anchor="{anchor}" font-weight="{weight}">'
         f"{escape(text)}</text>"
     )
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The demonstration: one program in fresh processes, on the stock allocator and on slabmalloc, by turns.
 
-The program is ast_index.py, the same file in both. Its memory is watched from outside: the proportional share of physical memory
-(PSS) in /proc/PID/smaps_rollup, ten times a second. Prints one table and writes one picture. Linux only.
+The program is ast_index.py, the same file in both. Its memory is watched from outside: the proportional share of
+physical memory (PSS) in /proc/PID/smaps_rollup, ten times a second. Prints one table and writes one picture. Linux
+only.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from chart import Line, line_chart
 
@@ -45,6 +46,7 @@ class Run:
 
     @property
     def peak(self) -> float:
+        """The largest of the samples."""
         return max(mebibytes for _, mebibytes in self.memory)
 
     @property
@@ -55,6 +57,7 @@ class Run:
 
 
 def main() -> int:
+    """Runs by turns, then the table and the picture; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=3, help="processes per allocator, at most (default: 3)")
     parser.add_argument("--seconds", type=float, default=75, help="start no further pair after so long (default: 75)")
@@ -101,6 +104,7 @@ def watch(name: str) -> Run:
 
 
 def note_phases(stream: IO[str], start: float, run: Run) -> None:
+    """Notes each line that the program prints, and when."""
     run.phases.extend((time.monotonic() - start, line.rstrip()) for line in stream)
 
 
@@ -114,32 +118,41 @@ def memory_of(pid: int) -> float | None:
     return sizes[0] / 1024 if sizes else None
 
 
+ROWS = (
+    ("time until the rest is released", "s", "work_seconds"),
+    ("peak memory", "MiB", "peak"),
+    ("memory after release", "MiB", "after_release"),
+)
+
+
 def table(runs: dict[str, list[Run]]) -> str:
     """What was measured, as text: medians over the runs, and slabmalloc as a share of stock."""
     stock, slab = runs["stock"], runs["slabmalloc"]
+    heading = f"median of {len(stock)} run{'s' if len(stock) > 1 else ''}"
     lines = [
         "",
         *(f"  {text}" for _, text in slab[-1].phases),
         "",
-        f"  {'median of ' + str(len(stock)) + (' runs' if len(stock) > 1 else ' run'):<34}{'stock':>12}{'slabmalloc':>14}{'ratio':>9}",
+        f"  {heading:<36}{'stock':>12}{'slabmalloc':>14}{'ratio':>9}",
     ]
-    rows = (("time until all is released", "s", "work_seconds"), ("peak memory", "MiB", "peak"))
-    for title, unit, key in (*rows, ("memory after release", "MiB", "after_release")):
+    for title, unit, key in ROWS:
         ours, theirs = (statistics.median(getattr(run, key) for run in some) for some in (slab, stock))
         digits = 2 if unit == "s" else 0
-        lines.append(f"  {title + ', ' + unit:<34}{theirs:>12.{digits}f}{ours:>14.{digits}f}{ours / theirs:>9.2f}")
+        lines.append(f"  {title + ', ' + unit:<36}{theirs:>12.{digits}f}{ours:>14.{digits}f}{ours / theirs:>9.2f}")
     lines += ["", f"  {account(slab[-1].summary)}", ""]
     return "\n".join(lines)
 
 
 def account(summary: dict[str, Any]) -> str:
     """What slabmalloc says it did, in a line."""
-    rows = summary["domains"].values()
-    blocks, size = (sum(row[key] for row in rows) for key in ("served_blocks", "served_bytes"))
-    return (
-        f"slabmalloc served {blocks:,} blocks ({size / 2**20:,.0f} MiB in all), "
-        f"gave {summary['given_back_bytes'] / 2**20:,.0f} MiB back to the system"
+
+    def sum_of(key: str) -> int:
+        return sum(row[key] for row in summary["domains"].values())
+
+    served, passed = (
+        f"{sum_of(f'{kind}_blocks'):,} blocks, {sum_of(f'{kind}_bytes') >> 20:,} MiB" for kind in ("served", "passed")
     )
+    return f"slabmalloc served {served}; it passed larger ones on: {passed}"
 
 
 def picture(runs: dict[str, list[Run]]) -> str:
@@ -157,6 +170,7 @@ def picture(runs: dict[str, list[Run]]) -> str:
 
 
 def line_of(name: str, run: Run) -> Line:
+    """A run as a line, with a ring where the program let go of the rest."""
     marks: Sequence[tuple[float, str]] = [(run.work_seconds, "")]
     return Line(f"{name}", COLORS[name], run.memory, marks)
 

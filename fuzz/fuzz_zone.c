@@ -15,7 +15,8 @@
 
 enum { UNIT = 16384, UNITS = 24, MAX_LIVE = 4096, MANY = 96, TABLES = 3, MAX_STEPS = 1500 };
 
-static const uint32_t sizes[TABLES][6] = {{8, 16, 64, 256, 1024, 4096}, {8, 24, 200, 256, 4048, 16336}, {16, 48, 128, 144, 8168, 16000}};
+static const uint32_t sizes[TABLES][6] = {
+    {8, 16, 64, 256, 1024, 4096}, {8, 24, 200, 256, 4048, 16336}, {16, 48, 128, 144, 8168, 16000}};
 
 typedef struct input {
     const uint8_t *bytes;
@@ -29,8 +30,8 @@ typedef struct fuzz {
     slabmalloc_zone *zone;
     shadow *shadow;
     bool is_exact, has_pager, pager_fails;
-    uint32_t pages_out;              /* of the pager, a bit per unit */
-    char *last_page;                 /* that the pager gave */
+    uint32_t pages_out; /* of the pager, a bit per unit */
+    char *last_page;    /* that the pager gave */
     size_t count;
     struct {
         char *object;
@@ -172,7 +173,8 @@ static void next_layout(fuzz *f, size_t *size, size_t *align)
 static void accept_object(fuzz *f, void *object, int class_index, size_t size, size_t align, bool took_page)
 {
     if (took_page) {
-        CHECK(class_index >= 0 && (f->is_exact ? shadow_is_dry(f->shadow, class_index) : !has_free_slot(f, class_index)));
+        CHECK(class_index >= 0 &&
+              (f->is_exact ? shadow_is_dry(f->shadow, class_index) : !has_free_slot(f, class_index)));
         shadow_join(f, class_index, f->last_page);
     }
     if (f->is_exact) {
@@ -181,7 +183,8 @@ static void accept_object(fuzz *f, void *object, int class_index, size_t size, s
         CHECK(class_index < 0 || !has_free_slot(f, class_index));
     } else {
         shadow_slab *slab = shadow_find(f->shadow, object);
-        if (CHECK(slab != NULL && slab->class_index == (uint32_t)class_index && shadow_judge(f->shadow, object, size, align) == SLABMALLOC_FREE_DOUBLE))
+        if (CHECK(slab != NULL && slab->class_index == (uint32_t)class_index &&
+                  shadow_judge(f->shadow, object, size, align) == SLABMALLOC_FREE_DOUBLE))
             mark_live(f, slab, (size_t)((char *)object - slab->page) / slab->object_bytes);
     }
     if (object == NULL)
@@ -211,7 +214,9 @@ static void allocate_many(fuzz *f)
     next_layout(f, &size, &align);
     int class_index = shadow_class_of(f->shadow, size, align);
     if (f->has_pager) /* one page at most, so that the shadow can follow */
-        wanted = class_index < 0 ? wanted : wanted % (1 + slabmalloc_sc_objects_per_page(slabmalloc_zone_sc(f->zone, class_index)));
+        wanted = class_index < 0
+                     ? wanted
+                     : wanted % (1 + slabmalloc_sc_objects_per_page(slabmalloc_zone_sc(f->zone, class_index)));
     if (f->count + wanted > MAX_LIVE)
         return;
     void *objects[MANY];
@@ -219,7 +224,8 @@ static void allocate_many(fuzz *f)
     size_t got = slabmalloc_zone_allocate_many(f->zone, size, align, objects, wanted);
     CHECK(got <= wanted);
     for (size_t i = 0; i < got; i++) {
-        bool took_page = f->last_page != NULL && (char *)objects[i] >= f->last_page && (char *)objects[i] < f->last_page + UNIT;
+        bool took_page =
+            f->last_page != NULL && (char *)objects[i] >= f->last_page && (char *)objects[i] < f->last_page + UNIT;
         accept_object(f, objects[i], class_index, size, align, took_page);
         if (took_page)
             f->last_page = NULL;
@@ -269,7 +275,8 @@ static void free_wrongly(fuzz *f)
     next_layout(f, &size, &align);
     slabmalloc_status expected = shadow_judge(f->shadow, object, size, align);
     if (expected != SLABMALLOC_OK)
-        check_status(free_in_zone(f, object, size, align, next_byte(f) % 2 == 0), expected, __FILE__, __LINE__, "a wrong free");
+        check_status(free_in_zone(f, object, size, align, next_byte(f) % 2 == 0), expected, __FILE__, __LINE__,
+                     "a wrong free");
 }
 
 static void free_many(fuzz *f)
@@ -301,7 +308,8 @@ static void free_many(fuzz *f)
     for (size_t i = 0; i < count && expected == SLABMALLOC_OK; i++)
         if (objects[i] != f->live[chosen[i]].object) /* by chance another live object */
             return;
-    check_status(slabmalloc_zone_deallocate_many(f->zone, objects, count, size, 1, &bad), expected, __FILE__, __LINE__, "deallocate_many");
+    check_status(slabmalloc_zone_deallocate_many(f->zone, objects, count, size, 1, &bad), expected, __FILE__, __LINE__,
+                 "deallocate_many");
     if (expected != SLABMALLOC_OK) {
         CHECK_EQUAL(bad, expected_bad);
         return;
@@ -341,7 +349,8 @@ static void refill(fuzz *f)
     } else if (!f->options.metadata_apart) {
         memset(page + page_bytes - 32, 0, 32); /* whatever lay here: no slab that still counts */
     }
-    check_status(slabmalloc_zone_refill(f->zone, size, align, page, page_bytes), expected, __FILE__, __LINE__, "refill");
+    check_status(slabmalloc_zone_refill(f->zone, size, align, page, page_bytes), expected, __FILE__, __LINE__,
+                 "refill");
     if (expected == SLABMALLOC_OK)
         shadow_join(f, class_index, page);
 }
@@ -370,7 +379,8 @@ static void reclaim(fuzz *f)
     for (const shadow_slab *slab = f->shadow->all; slab != NULL; slab = slab->all)
         possible += slab->free_count == slab->capacity && slab->page_bytes == page_bytes &&
                     (class_index < 0 || slab->class_index == (uint32_t)class_index);
-    CHECK_EQUAL(slabmalloc_zone_reclaim(f->zone, class_index, page_bytes, wanted, check_reclaimed, f), wanted < possible ? wanted : possible);
+    CHECK_EQUAL(slabmalloc_zone_reclaim(f->zone, class_index, page_bytes, wanted, check_reclaimed, f),
+                wanted < possible ? wanted : possible);
 }
 
 static void compare(fuzz *f, bool with_slots)
@@ -411,7 +421,8 @@ static void detach_and_restore(fuzz *f)
     f->shadow = shadow_new(&f->options.classes);
     f->count = 0;
     for (const shadow_slab *old = before->all; old != NULL; old = old->all) {
-        size_t live = old->capacity - old->free_count, damages = next_byte(f), unit = (size_t)(old->page - memory) / UNIT;
+        size_t live = old->capacity - old->free_count, damages = next_byte(f),
+               unit = (size_t)(old->page - memory) / UNIT;
         page_layout layout = page_layout_of(old->object_bytes, old->page_bytes);
         damages = damages < 128 ? 0 : 1 + damages % 4;
         for (size_t i = 0; i < damages; i++)
@@ -446,12 +457,18 @@ static void step(fuzz *f)
 {
     uint8_t choice = next_byte(f);
     switch (choice % 16) {
-    case 0: case 1: case 2: case 3: allocate(f); break;
-    case 4: case 5: case 6: free_one(f); break;
+    case 0:
+    case 1:
+    case 2:
+    case 3: allocate(f); break;
+    case 4:
+    case 5:
+    case 6: free_one(f); break;
     case 7: free_wrongly(f); break;
     case 8: allocate_many(f); break;
     case 9: free_many(f); break;
-    case 10: case 11: refill(f); break;
+    case 10:
+    case 11: refill(f); break;
     case 12: reclaim(f); break;
     case 13:
         if (f->is_exact)

@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Prints the requirements of one extra of pyproject.toml, a line each, for an environment without the package itself."""
+"""extra.py NAME: the requirements of one extra of pyproject.toml, a line each, for an environment without the package.
+
+The name `build` is none of the extras: it is what an isolated build requires, ninja included, which meson-python adds by itself.
+"""
 
 import sys
 import tomllib
 from pathlib import Path
 
-project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
-print("\n".join(project["optional-dependencies"][sys.argv[1]]))
+settings = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+extras = {"build": [*settings["build-system"]["requires"], "ninja"], **settings["project"]["optional-dependencies"]}
+print("\n".join(extras[sys.argv[1]]))

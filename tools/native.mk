@@ -1,40 +1,41 @@
 # SPDX-License-Identifier: MIT
-# The core by itself: tests in several builds, fuzzing, the protocol's model; and the tests on other Pythons. Logs and
-# binaries go to build/.
+# The core by itself, in several builds; and the package on other Pythons. All that is built goes to build/.
 
 CI := tools/ci
 
-$(VENV)/.native: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python tools/extra.py native)
+$(VENV)/.native: $(VENV)/.made pyproject.toml tools/extra.py
+	$(PIP) $$($(BIN)/python tools/extra.py native)
 	touch $@
 
-# Each with both compilers: as users get it, and with assertions.
+# As users get it and with assertions, by both compilers.
 test-c: $(VENV)/.native
-	$(CI)/c_tests.sh gcc-fast gcc
-	$(CI)/c_tests.sh gcc-checked gcc -Dchecked=true
-	$(CI)/c_tests.sh clang-fast clang
-	$(CI)/c_tests.sh clang-checked clang -Dchecked=true
+	CC=gcc $(CI)/c_tests.sh gcc-fast
+	CC=gcc $(CI)/c_tests.sh gcc-checked -Dchecked=true
+	CC=clang $(CI)/c_tests.sh clang-fast
+	CC=clang $(CI)/c_tests.sh clang-checked -Dchecked=true
+
+SANITIZED := -Dchecked=true -Doptimization=1 -Ddebug=true -Db_lundef=false
 
 sanitize: $(VENV)/.native
-	$(CI)/c_tests.sh asan clang -Dchecked=true -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false
-	$(CI)/c_tests.sh tsan clang -Dchecked=true -Doptimization=1 -Db_sanitize=thread -Db_lundef=false
+	CC=clang $(CI)/c_tests.sh asan $(SANITIZED) -Db_sanitize=address,undefined
+	CC=clang $(CI)/c_tests.sh tsan $(SANITIZED) -Db_sanitize=thread
 
-aarch64:
-	$(CI)/aarch64.sh
+aarch64: $(VENV)/.native
+	$(CI)/c_tests.sh aarch64 -Dchecked=true --cross-file $(CI)/aarch64.ini
 
 fuzz:
-	$(CI)/fuzz.sh $(or $(SECONDS_TO_FUZZ),60)
+	$(CI)/fuzz.sh $(or $(FUZZ_SECONDS),60)
 
 protocol:
 	$(PYTHON) tests/model/spin/run.py
 
-versions:
-	$(CI)/versions.sh
-
-sid:
-	$(CI)/sid.sh
-
 pure:
 	$(CI)/pure.sh $(PYTHON)
 
-.PHONY: aarch64 protocol pure
+versions:
+	$(CI)/versions.sh
+
+sid: $(VENV)/.made
+	$(CI)/sid.sh $(BIN)/python
+
+.PHONY: test-c sanitize aarch64 fuzz protocol pure versions sid

@@ -71,7 +71,8 @@ static inline bool check_true(bool holds, const char *file, int line, const char
 static inline bool check_equal(uint64_t actual, uint64_t expected, const char *file, int line, const char *text)
 {
     if (actual != expected && check_fail(file, line))
-        printf("%s is %" PRIu64 " (0x%" PRIx64 "), not %" PRIu64 " (0x%" PRIx64 ")\n", text, actual, actual, expected, expected);
+        printf("%s is %" PRIu64 " (0x%" PRIx64 "), not %" PRIu64 " (0x%" PRIx64 ")\n", text, actual, actual, expected,
+               expected);
     return actual == expected;
 }
 
@@ -84,13 +85,14 @@ static inline bool check_pointer(const void *actual, const void *expected, const
 
 static inline const char *check_status_name(slabmalloc_status status)
 {
-    static const char *const names[] = {"OK",          "OUT_OF_MEMORY",   "INVALID_LAYOUT", "FREE_FOREIGN", "FREE_WRONG_CLASS",
-                                        "FREE_INTERIOR", "FREE_DOUBLE",   "PAGE_MISALIGNED", "PAGE_SIZE",   "PAGE_IN_USE",
-                                        "PAGE_UNREADABLE", "PAGE_CLASS"};
+    static const char *const names[] = {
+        "OK",          "OUT_OF_MEMORY",   "INVALID_LAYOUT", "FREE_FOREIGN", "FREE_WRONG_CLASS", "FREE_INTERIOR",
+        "FREE_DOUBLE", "PAGE_MISALIGNED", "PAGE_SIZE",      "PAGE_IN_USE",  "PAGE_UNREADABLE",  "PAGE_CLASS"};
     return (size_t)status < sizeof names / sizeof *names ? names[status] : "no status";
 }
 
-static inline bool check_status(slabmalloc_status actual, slabmalloc_status expected, const char *file, int line, const char *text)
+static inline bool check_status(slabmalloc_status actual, slabmalloc_status expected, const char *file, int line,
+                                const char *text)
 {
     if (actual != expected && check_fail(file, line))
         printf("%s is %s, not %s\n", text, check_status_name(actual), check_status_name(expected));
@@ -114,13 +116,13 @@ static inline bool check_sound(slabmalloc_zone *zone, const char *file, int line
 #define CHECK_SOUND(zone) check_sound((zone), __FILE__, __LINE__)
 
 /* For what the rest of a test, not the tested code, can't do without. */
-#define REQUIRE(condition)                                                        \
-    do {                                                                          \
-        if (!(condition)) {                                                       \
-            printf("%s:%d: required: %s\n", __FILE__, __LINE__, #condition);      \
-            fflush(stdout);                                                       \
-            abort();                                                              \
-        }                                                                         \
+#define REQUIRE(condition)                                                                                             \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            printf("%s:%d: required: %s\n", __FILE__, __LINE__, #condition);                                           \
+            fflush(stdout);                                                                                            \
+            abort();                                                                                                   \
+        }                                                                                                              \
     } while (0)
 
 static inline void check_run(const char *name, void (*test)(void))

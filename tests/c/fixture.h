@@ -42,11 +42,11 @@ enum { TEST_PAGER_PAGES = 4096 };
 typedef struct test_pager {
     void *pages[TEST_PAGER_PAGES];
     size_t bytes[TEST_PAGER_PAGES];
-    size_t count;            /* pages out now */
-    size_t requests;         /* so far */
-    size_t fail_from;        /* requests number fail_from, fail_from + 1, ... fail_to - 1 get NULL; counted from 0 */
+    size_t count;     /* pages out now */
+    size_t requests;  /* so far */
+    size_t fail_from; /* requests number fail_from, fail_from + 1, ... fail_to - 1 get NULL; counted from 0 */
     size_t fail_to;
-    size_t max_pages;        /* out at once */
+    size_t max_pages; /* out at once */
 } test_pager;
 
 static inline void *test_pager_allocate(void *context, size_t page_bytes)
@@ -163,8 +163,8 @@ static inline size_t class_page_bytes(const slabmalloc_size_classes *classes, ui
 /* ---- the layout of a page that carries its meta-data, from its definition ---- */
 
 typedef struct page_layout {
-    size_t capacity, words;           /* words: of one bitset, all levels */
-    size_t local, remote, trailer;    /* offsets in the page */
+    size_t capacity, words;        /* words: of one bitset, all levels */
+    size_t local, remote, trailer; /* offsets in the page */
 } page_layout;
 
 static inline size_t bitset_words_of(size_t bits)
@@ -208,18 +208,20 @@ static inline void check_conserved(slabmalloc_zone *zone, const char *file, int 
     for (int i = 0; i < (int)classes->count; i++) {
         slabmalloc_class_stats s = slabmalloc_zone_stats(zone, i);
         size_t pages = s.empty_pages + s.partial_pages + s.full_pages, in_use = s.partial_pages + s.full_pages;
-        is_right = is_right && s.object_bytes == classes->sizes[i] && s.page_bytes == class_page_bytes(classes, (uint32_t)i) &&
-                   s.live_bytes + s.free_bytes + s.metadata_bytes + s.tail_bytes + s.empty_bytes == s.mapped_bytes &&
-                   s.live_bytes == s.live_objects * s.object_bytes && s.empty_bytes == s.empty_pages * s.page_bytes &&
-                   s.mapped_bytes == pages * s.page_bytes && s.pages_taken - s.pages_returned == pages &&
-                   s.live_bytes + s.free_bytes == in_use * s.capacity * s.object_bytes &&
-                   s.live_objects <= in_use * s.capacity && s.live_objects >= s.full_pages * s.capacity + s.partial_pages;
+        is_right =
+            is_right && s.object_bytes == classes->sizes[i] && s.page_bytes == class_page_bytes(classes, (uint32_t)i) &&
+            s.live_bytes + s.free_bytes + s.metadata_bytes + s.tail_bytes + s.empty_bytes == s.mapped_bytes &&
+            s.live_bytes == s.live_objects * s.object_bytes && s.empty_bytes == s.empty_pages * s.page_bytes &&
+            s.mapped_bytes == pages * s.page_bytes && s.pages_taken - s.pages_returned == pages &&
+            s.live_bytes + s.free_bytes == in_use * s.capacity * s.object_bytes &&
+            s.live_objects <= in_use * s.capacity && s.live_objects >= s.full_pages * s.capacity + s.partial_pages;
         if (!is_right) {
             if (check_fail(file, line))
-                printf("class %d (%zu bytes): live %zu + free %zu + metadata %zu + tail %zu + empty %zu, mapped %zu; pages %zu/%zu/%zu, "
+                printf("class %d (%zu bytes): live %zu + free %zu + metadata %zu + tail %zu + empty %zu, mapped %zu; "
+                       "pages %zu/%zu/%zu, "
                        "%zu live of %zu each\n",
-                       i, s.object_bytes, s.live_bytes, s.free_bytes, s.metadata_bytes, s.tail_bytes, s.empty_bytes, s.mapped_bytes,
-                       s.empty_pages, s.partial_pages, s.full_pages, s.live_objects, s.capacity);
+                       i, s.object_bytes, s.live_bytes, s.free_bytes, s.metadata_bytes, s.tail_bytes, s.empty_bytes,
+                       s.mapped_bytes, s.empty_pages, s.partial_pages, s.full_pages, s.live_objects, s.capacity);
             return;
         }
         sum.live_objects += s.live_objects;
@@ -236,10 +238,12 @@ static inline void check_conserved(slabmalloc_zone *zone, const char *file, int 
         sum.pages_taken += s.pages_taken;
         sum.pages_returned += s.pages_returned;
     }
-    is_right = all.object_bytes == 0 && all.page_bytes == 0 && all.capacity == 0 && all.live_objects == sum.live_objects &&
-               all.live_bytes == sum.live_bytes && all.free_bytes == sum.free_bytes && all.metadata_bytes == sum.metadata_bytes &&
-               all.tail_bytes == sum.tail_bytes && all.empty_bytes == sum.empty_bytes && all.mapped_bytes == sum.mapped_bytes &&
-               all.empty_pages == sum.empty_pages && all.partial_pages == sum.partial_pages && all.full_pages == sum.full_pages &&
+    is_right = all.object_bytes == 0 && all.page_bytes == 0 && all.capacity == 0 &&
+               all.live_objects == sum.live_objects && all.live_bytes == sum.live_bytes &&
+               all.free_bytes == sum.free_bytes && all.metadata_bytes == sum.metadata_bytes &&
+               all.tail_bytes == sum.tail_bytes && all.empty_bytes == sum.empty_bytes &&
+               all.mapped_bytes == sum.mapped_bytes && all.empty_pages == sum.empty_pages &&
+               all.partial_pages == sum.partial_pages && all.full_pages == sum.full_pages &&
                all.remote_frees == sum.remote_frees && all.pages_taken == sum.pages_taken &&
                all.pages_returned == sum.pages_returned;
     if (!is_right && check_fail(file, line))

@@ -19,9 +19,9 @@ typedef struct shadow_slab {
     char *page;
     uint32_t class_index;
     size_t object_bytes, page_bytes, capacity;
-    size_t free_count;      /* slots that are SLOT_FREE */
-    size_t remote_count;    /* slots that are SLOT_REMOTE: freed, not collected */
-    uint8_t *slots;         /* slot_state each */
+    size_t free_count;   /* slots that are SLOT_FREE */
+    size_t remote_count; /* slots that are SLOT_REMOTE: freed, not collected */
+    uint8_t *slots;      /* slot_state each */
     int list;
     struct shadow_slab *next, *prev; /* in its list */
     struct shadow_slab *all;         /* every slab of the zone */
@@ -52,7 +52,8 @@ static inline int shadow_class_of(const shadow *s, size_t size, size_t align)
 {
     if (size == 0 || align == 0 || (align & (align - 1)) != 0 || size > s->table.sizes[s->table.count - 1])
         return -1;
-    for (uint32_t i = 0; i < s->table.count; i++) /* align divides the class and size <= class: round_up(size) <= class */
+    for (uint32_t i = 0; i < s->table.count;
+         i++) /* align divides the class and size <= class: round_up(size) <= class */
         if (s->table.sizes[i] >= size && s->table.sizes[i] % align == 0)
             return (int)i;
     return -1;
@@ -93,7 +94,8 @@ static inline void shadow_relist(shadow *s, shadow_slab *slab)
 {
     if (slab->list == SHADOW_CURRENT)
         return;
-    int band = slab->free_count == slab->capacity ? SHADOW_EMPTY : (int)((slab->free_count * SHADOW_BANDS - 1) / slab->capacity);
+    int band = slab->free_count == slab->capacity ? SHADOW_EMPTY
+                                                  : (int)((slab->free_count * SHADOW_BANDS - 1) / slab->capacity);
     if (band != slab->list) {
         shadow_unlink(s, slab);
         shadow_push(s, slab);
@@ -103,7 +105,8 @@ static inline void shadow_relist(shadow *s, shadow_slab *slab)
 static inline shadow_slab *shadow_find(const shadow *s, const void *address)
 {
     for (shadow_slab *slab = s->all; slab != NULL; slab = slab->all)
-        if ((uintptr_t)address >= (uintptr_t)slab->page && (uintptr_t)address < (uintptr_t)slab->page + slab->page_bytes)
+        if ((uintptr_t)address >= (uintptr_t)slab->page &&
+            (uintptr_t)address < (uintptr_t)slab->page + slab->page_bytes)
             return slab;
     return NULL;
 }
@@ -111,7 +114,8 @@ static inline shadow_slab *shadow_find(const shadow *s, const void *address)
 static inline bool shadow_overlaps(const shadow *s, const void *page, size_t page_bytes)
 {
     for (shadow_slab *slab = s->all; slab != NULL; slab = slab->all)
-        if ((uintptr_t)page < (uintptr_t)slab->page + slab->page_bytes && (uintptr_t)slab->page < (uintptr_t)page + page_bytes)
+        if ((uintptr_t)page < (uintptr_t)slab->page + slab->page_bytes &&
+            (uintptr_t)slab->page < (uintptr_t)page + page_bytes)
             return true;
     return false;
 }

@@ -18,7 +18,11 @@ typedef struct scene {
 
 static scene scene_new(bool by_other)
 {
-    scene s = {.zone = zone_default(), .base = object_page(), .large = large_page(), .outside = object_page(), .by_other = by_other};
+    scene s = {.zone = zone_default(),
+               .base = object_page(),
+               .large = large_page(),
+               .outside = object_page(),
+               .by_other = by_other};
     CHECK_OK(slabmalloc_zone_refill(s.zone, BASE, 8, s.base, 4096));
     CHECK_OK(slabmalloc_zone_refill(s.zone, LARGE, 8, s.large, SLABMALLOC_LARGE_PAGE_BYTES));
     for (int i = 0; i < 10; i++) {
@@ -82,11 +86,22 @@ static void invalid_layout(scene *s)
 static void foreign(scene *s)
 {
     int on_stack;
-    char *foreign[] = {s->outside,  s->outside + 64, NULL,         s->base - 1,        s->base + 4096, s->large + SLABMALLOC_LARGE_PAGE_BYTES,
-                       (char *)1,   (char *)64,      (char *)4096, (char *)UINTPTR_MAX, (char *)(UINTPTR_MAX - 63), (char *)&on_stack,
+    char *foreign[] = {s->outside,
+                       s->outside + 64,
+                       NULL,
+                       s->base - 1,
+                       s->base + 4096,
+                       s->large + SLABMALLOC_LARGE_PAGE_BYTES,
+                       (char *)1,
+                       (char *)64,
+                       (char *)4096,
+                       (char *)UINTPTR_MAX,
+                       (char *)(UINTPTR_MAX - 63),
+                       (char *)&on_stack,
                        (char *)s->zone};
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
-        bool is_beside = foreign[i] == s->base - 1 || foreign[i] == s->base + 4096 || foreign[i] == s->large + SLABMALLOC_LARGE_PAGE_BYTES;
+        bool is_beside = foreign[i] == s->base - 1 || foreign[i] == s->base + 4096 ||
+                         foreign[i] == s->large + SLABMALLOC_LARGE_PAGE_BYTES;
         if (is_beside && slabmalloc_zone_inspect(s->zone, foreign[i]).page != NULL)
             continue; /* the system put our pages side by side */
         CHECK_STATUS(free_in(s, foreign[i], BASE, 8), FREE_FOREIGN);
@@ -111,7 +126,8 @@ static void interior(scene *s)
     for (size_t offset = 1; offset < BASE; offset++)
         CHECK_STATUS(free_in(s, s->base + BASE + offset, BASE, 8), FREE_INTERIOR);
     page_layout layout = page_layout_of(BASE, 4096);
-    CHECK_STATUS(free_in(s, s->base + layout.capacity * BASE, BASE, 8), FREE_INTERIOR); /* where the next slot would be */
+    CHECK_STATUS(free_in(s, s->base + layout.capacity * BASE, BASE, 8),
+                 FREE_INTERIOR); /* where the next slot would be */
     CHECK_STATUS(free_in(s, s->base + layout.local, BASE, 8), FREE_INTERIOR);
     CHECK_STATUS(free_in(s, s->base + layout.remote, BASE, 8), FREE_INTERIOR);
     CHECK_STATUS(free_in(s, s->base + layout.trailer, BASE, 8), FREE_INTERIOR);
@@ -233,11 +249,13 @@ static void refills_that_are_refused(void)
     CHECK_STATUS(slabmalloc_zone_refill(s.zone, BASE, 8, s.base, 4096), PAGE_IN_USE);
     CHECK_STATUS(slabmalloc_zone_refill(s.zone, 8, 8, s.base, 4096), PAGE_IN_USE);
     CHECK_STATUS(slabmalloc_zone_refill(s.zone, LARGE, 8, s.large, SLABMALLOC_LARGE_PAGE_BYTES), PAGE_IN_USE);
-    CHECK_STATUS(slabmalloc_zone_refill(s.zone, BASE, 8, s.large, 4096), PAGE_IN_USE);        /* within a page of this zone */
+    CHECK_STATUS(slabmalloc_zone_refill(s.zone, BASE, 8, s.large, 4096), PAGE_IN_USE); /* within a page of this zone */
     CHECK_STATUS(slabmalloc_zone_refill(s.zone, BASE, 8, s.large + 4096, 4096), PAGE_IN_USE);
-    CHECK_STATUS(slabmalloc_zone_refill(s.zone, BASE, 8, s.large + SLABMALLOC_LARGE_PAGE_BYTES - 4096, 4096), PAGE_IN_USE);
+    CHECK_STATUS(slabmalloc_zone_refill(s.zone, BASE, 8, s.large + SLABMALLOC_LARGE_PAGE_BYTES - 4096, 4096),
+                 PAGE_IN_USE);
     slabmalloc_zone *other = zone_default();
-    CHECK_STATUS(slabmalloc_zone_refill(other, BASE, 8, s.base, 4096), PAGE_IN_USE); /* carries a slab of another zone */
+    CHECK_STATUS(slabmalloc_zone_refill(other, BASE, 8, s.base, 4096),
+                 PAGE_IN_USE); /* carries a slab of another zone */
     CHECK_STATUS(slabmalloc_zone_refill(other, 8, 8, s.base, 4096), PAGE_IN_USE);
     CHECK_STATUS(slabmalloc_zone_refill(other, LARGE, 8, s.large, SLABMALLOC_LARGE_PAGE_BYTES), PAGE_IN_USE);
     CHECK_CONSERVED(other);
@@ -255,7 +273,8 @@ static void a_page_around_one_of_ours_is_refused(void)
     CHECK_OK(slabmalloc_zone_refill(s.zone, 8, 8, around + 4096, 4096));
     CHECK_OK(slabmalloc_zone_refill(s.zone, 8, 8, around, 4096));
     page_list back = {0};
-    CHECK_EQUAL(slabmalloc_zone_reclaim(s.zone, slabmalloc_zone_class_of(s.zone, 8, 8), 4096, 3, page_list_add, &back), 3);
+    CHECK_EQUAL(slabmalloc_zone_reclaim(s.zone, slabmalloc_zone_class_of(s.zone, 8, 8), 4096, 3, page_list_add, &back),
+                3);
     CHECK_OK(slabmalloc_zone_refill(s.zone, LARGE, 8, around, SLABMALLOC_LARGE_PAGE_BYTES));
     CHECK_STATUS(slabmalloc_zone_refill(s.zone, 8, 8, around + 8192, 4096), PAGE_IN_USE);
     CHECK_EQUAL(slabmalloc_zone_reclaim(s.zone, -1, SLABMALLOC_LARGE_PAGE_BYTES, 1, page_list_add, &back), 1);

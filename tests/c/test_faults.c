@@ -97,9 +97,9 @@ static void allocate_many_fails_in_the_middle(void)
 /* ---- pagers that return what they must not ---- */
 
 typedef struct bad_pager {
-    char *memory;   /* 16 KiB, aligned */
-    int what;       /* 0: misaligned; 1: the same page again; 2: a page of the zone's client */
-    size_t out;     /* pages given and not taken back */
+    char *memory; /* 16 KiB, aligned */
+    int what;     /* 0: misaligned; 1: the same page again; 2: a page of the zone's client */
+    size_t out;   /* pages given and not taken back */
 } bad_pager;
 
 static void *bad_allocate(void *context, size_t page_bytes)
@@ -172,7 +172,8 @@ static slabmalloc_zone *limited_zone;
 /* Objects until the pager or the zone's bookkeeping gets no more; then everything is still in order. */
 static int fill_until_refused(void)
 {
-    char *memory = mmap(NULL, (size_t)64 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *memory =
+        mmap(NULL, (size_t)64 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     (void)memory; /* most of what is left is taken: bookkeeping is refused soon */
     size_t count = 0;
     while (count < 1000000 && slabmalloc_zone_allocate(limited_zone, 256, 8) != NULL)
@@ -199,7 +200,7 @@ static int map_too_much(void)
     slabmalloc_pager pager = slabmalloc_pager_system();
     CHECK_POINTER(pager.allocate(pager.context, SLABMALLOC_MAX_PAGE_BYTES), NULL);
     size_t count = 0;
-    while (count < 4096 && pager.allocate(pager.context, 4096 << (count % 8)) != NULL)
+    while (count < 4096 && pager.allocate(pager.context, (size_t)4096 << (count % 8)) != NULL)
         count++;
     return 0;
 }
@@ -208,7 +209,8 @@ static bool limits_work(void) { return !UNDER_ASAN && !UNDER_TSAN; } /* shadow m
 
 static int try_half_a_gigabyte(void)
 {
-    void *memory = mmap(NULL, (size_t)512 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *memory =
+        mmap(NULL, (size_t)512 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return memory == MAP_FAILED ? 0 : 98; /* emulators may not keep the limit */
 }
 

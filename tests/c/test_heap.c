@@ -84,9 +84,11 @@ static void wrong_frees_are_told(void)
         for (size_t offset = 1; offset < usable; offset++)
             CHECK_STATUS(frees[f](h, object + offset), FREE_INTERIOR);
         /* In the range, but on a page that was never used. */
-        CHECK_STATUS(frees[f](h, (char *)((uintptr_t)object & ~(HEAP_PAGE_BYTES - 1)) + 10 * HEAP_PAGE_BYTES), FREE_FOREIGN);
+        CHECK_STATUS(frees[f](h, (char *)((uintptr_t)object & ~(HEAP_PAGE_BYTES - 1)) + 10 * HEAP_PAGE_BYTES),
+                     FREE_FOREIGN);
     }
-    CHECK(!heap_owns(h, foreign) && !heap_owns(h, NULL) && !heap_owns(h, &on_stack) && !heap_owns(h, (void *)UINTPTR_MAX));
+    CHECK(!heap_owns(h, foreign) && !heap_owns(h, NULL) && !heap_owns(h, &on_stack) &&
+          !heap_owns(h, (void *)UINTPTR_MAX));
     CHECK_EQUAL(heap_usable_bytes(h, NULL), 0);
     CHECK_EQUAL(heap_usable_bytes(h, foreign), 0);
     CHECK_EQUAL(heap_usable_bytes(h, object + 16), 0);
@@ -155,7 +157,8 @@ static void random_work_keeps_contents(void)
             for (size_t b = 1; b < bytes; b++)
                 if (!CHECK_EQUAL(live[i].object[b], live[i].object[0]))
                     break;
-            CHECK_OK(random_below(&source, 4) == 0 ? heap_free_remote(h, live[i].object) : heap_free(h, live[i].object));
+            CHECK_OK(random_below(&source, 4) == 0 ? heap_free_remote(h, live[i].object)
+                                                   : heap_free(h, live[i].object));
             live[i] = live[--count];
         }
         if (step % 100 == 0)
@@ -222,7 +225,8 @@ static void trim_gives_memory_back(void)
     CHECK_HEAP(h, kept);
     CHECK_EQUAL(heap_statistics(h).given_back_bytes, given_before + given);
     CHECK(after <= before / 4);
-    printf("trim: %zu of %zu resident KiB left, %zu objects of %d bytes live\n", after / 1024, before / 1024, kept, BYTES);
+    printf("trim: %zu of %zu resident KiB left, %zu objects of %d bytes live\n", after / 1024, before / 1024, kept,
+           BYTES);
     for (size_t i = 0; i < COUNT; i += 400) {
         for (size_t b = 0; b < BYTES; b++)
             if (!CHECK_EQUAL((unsigned char)objects[i][b], i % 255))
@@ -258,7 +262,8 @@ static void the_range_is_used_up_and_comes_back(void)
     CHECK_EQUAL(heap_statistics(h).mapped_bytes, reserved);
     /* One page's objects go: another class gets the page. */
     for (size_t i = 0; i < count; i++)
-        if ((uintptr_t)objects[i] / HEAP_PAGE_BYTES == (uintptr_t)objects[count / 2] / HEAP_PAGE_BYTES && i != count / 2) {
+        if ((uintptr_t)objects[i] / HEAP_PAGE_BYTES == (uintptr_t)objects[count / 2] / HEAP_PAGE_BYTES &&
+            i != count / 2) {
             CHECK_OK(heap_free(h, objects[i]));
             objects[i] = NULL;
         }
@@ -416,7 +421,8 @@ static int in_limited_child(size_t bytes, int (*act)(void))
 
 static int try_half_a_gigabyte(void)
 {
-    void *memory = mmap(NULL, (size_t)512 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *memory =
+        mmap(NULL, (size_t)512 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return memory == MAP_FAILED ? 0 : 98; /* emulators may not keep the limit */
 }
 
@@ -430,7 +436,8 @@ static void reserve_falls_back_step_by_step(void)
 
 static void reserves_of_every_size(void)
 {
-    static const size_t sizes[] = {RESERVE_LEAST, RESERVE_LEAST + 1, RESERVE_LEAST + HEAP_PAGE_BYTES, (size_t)100 * MIB, (size_t)1 << 32};
+    static const size_t sizes[] = {RESERVE_LEAST, RESERVE_LEAST + 1, RESERVE_LEAST + HEAP_PAGE_BYTES, (size_t)100 * MIB,
+                                   (size_t)1 << 32};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         heap *h = heap_create(sizes[i]);
         if (!CHECK(h != NULL))

@@ -119,7 +119,8 @@ static void check_fault(void **objects, size_t at, void *fault, slabmalloc_statu
     void *original = objects[at];
     objects[at] = fault != NULL ? fault : objects[COUNT - 1]; /* no fault given: the object that is free already */
     size_t bad = 12345;
-    check_status(slabmalloc_zone_deallocate_many(zone, objects, COUNT - 1, SIZE, 8, &bad), expected, __FILE__, __LINE__, "deallocate_many");
+    check_status(slabmalloc_zone_deallocate_many(zone, objects, COUNT - 1, SIZE, 8, &bad), expected, __FILE__, __LINE__,
+                 "deallocate_many");
     CHECK_EQUAL(bad, at);
     slabmalloc_class_stats after = slabmalloc_zone_stats(zone, -1);
     CHECK_EQUAL(memcmp(&before, &after, sizeof before), 0);
@@ -157,12 +158,13 @@ static void a_fault_within_the_zone_changes_nothing(void)
     } faults[] = {{other, SLABMALLOC_FREE_WRONG_CLASS},
                   {(char *)kept + 8, SLABMALLOC_FREE_INTERIOR},
                   {(char *)((uintptr_t)kept & ~(uintptr_t)4095) + 4090, SLABMALLOC_FREE_INTERIOR},
-                  {objects[3], SLABMALLOC_FREE_DOUBLE},   /* stands twice, far apart */
+                  {objects[3], SLABMALLOC_FREE_DOUBLE},    /* stands twice, far apart */
                   {objects[699], SLABMALLOC_FREE_DOUBLE}}; /* and side by side */
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
         objects[700] = faults[i].fault;
         size_t bad = 12345;
-        check_status(slabmalloc_zone_deallocate_many(zone, objects, COUNT, SIZE, 8, &bad), faults[i].status, __FILE__, __LINE__, "fault");
+        check_status(slabmalloc_zone_deallocate_many(zone, objects, COUNT, SIZE, 8, &bad), faults[i].status, __FILE__,
+                     __LINE__, "fault");
         CHECK_EQUAL(bad, 700);
         slabmalloc_class_stats after = slabmalloc_zone_stats(zone, -1);
         CHECK_EQUAL(memcmp(&before, &after, sizeof before), 0);

@@ -158,8 +158,8 @@ static void free_many(model *m)
     for (size_t i = 0; i < count && expected == SLABMALLOC_OK; i++) /* a fault that happens to be another live object */
         if (objects[i] != m->live[chosen[i]].object)
             return;
-    check_status(slabmalloc_zone_deallocate_many(m->zone, objects, count, size, align, &bad), expected, __FILE__, __LINE__,
-                 "deallocate_many");
+    check_status(slabmalloc_zone_deallocate_many(m->zone, objects, count, size, align, &bad), expected, __FILE__,
+                 __LINE__, "deallocate_many");
     if (expected != SLABMALLOC_OK) {
         CHECK_EQUAL(bad, expected_bad);
         return;
@@ -189,7 +189,8 @@ static void refill(model *m)
         expected = SLABMALLOC_INVALID_LAYOUT;
     else if (shadow_overlaps(m->shadow, page, page_bytes))
         expected = SLABMALLOC_PAGE_IN_USE;
-    check_status(slabmalloc_zone_refill(m->zone, size, align, page, page_bytes), expected, __FILE__, __LINE__, "refill");
+    check_status(slabmalloc_zone_refill(m->zone, size, align, page, page_bytes), expected, __FILE__, __LINE__,
+                 "refill");
     if (expected == SLABMALLOC_OK)
         shadow_refill(m->shadow, class_index, page);
 }
@@ -293,8 +294,8 @@ static void run_model(uint64_t seed, bool with_pager, bool unowned)
     }
     m.zone = zone_new(&options);
     m.shadow = shadow_new(&options.classes);
-    printf("model: seed %" PRIu64 ", %zu steps, %s, %s\n", seed, steps_wanted, with_pager ? "with a pager" : "pages by hand",
-           unowned ? "with remote frees" : "owned");
+    printf("model: seed %" PRIu64 ", %zu steps, %s, %s\n", seed, steps_wanted,
+           with_pager ? "with a pager" : "pages by hand", unowned ? "with remote frees" : "owned");
     for (size_t number = 0; number < steps_wanted && atomic_load(&check_failures) == 0; number++) {
         step(&m, number);
         if (number < 200 || number % 16 == 0)

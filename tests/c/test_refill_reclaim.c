@@ -116,10 +116,13 @@ static void classes_give_back_in_order(void)
     CHECK_POINTER(back.pages[0], pages[1]); /* 8 */
     CHECK_POINTER(back.pages[1], pages[4]); /* 16 */
     /* A class of the other kind of page has nothing to give of this size. */
-    CHECK_EQUAL(slabmalloc_zone_reclaim(zone, slabmalloc_zone_class_of(zone, 512, 8), 4096, 1, page_list_add, &back), 0);
+    CHECK_EQUAL(slabmalloc_zone_reclaim(zone, slabmalloc_zone_class_of(zone, 512, 8), 4096, 1, page_list_add, &back),
+                0);
     CHECK_EQUAL(slabmalloc_zone_reclaim(zone, -1, 8192, 1, page_list_add, &back), 0);
     CHECK_EQUAL(slabmalloc_zone_reclaim(zone, -1, 4096, 0, page_list_add, &back), 0);
-    CHECK_EQUAL(slabmalloc_zone_reclaim(zone, slabmalloc_zone_class_of(zone, 1024, 8), SLABMALLOC_LARGE_PAGE_BYTES, 9, page_list_add, &back), 1);
+    CHECK_EQUAL(slabmalloc_zone_reclaim(zone, slabmalloc_zone_class_of(zone, 1024, 8), SLABMALLOC_LARGE_PAGE_BYTES, 9,
+                                        page_list_add, &back),
+                1);
     CHECK_POINTER(back.pages[2], pages[0]);
     CHECK_EQUAL(slabmalloc_zone_reclaim(zone, -1, SLABMALLOC_LARGE_PAGE_BYTES, 9, page_list_add, &back), 2);
     CHECK_POINTER(back.pages[3], pages[5]); /* 512 before 131072 */

@@ -122,7 +122,7 @@ static void outstanding_remote_frees_are_taken_over(void)
             CHECK(slabmalloc_zone_allocate(zone, 16, 8) != NULL);
         for (size_t i = 0; i < 150; i++)
             CHECK_OK(slabmalloc_zone_deallocate(zone, page + 16 * i, 16, 8)); /* remote, not collected */
-        memcpy(copy, page, PAGE); /* as a killed process leaves it */
+        memcpy(copy, page, PAGE);                                             /* as a killed process leaves it */
         leftover rest = {0};
         slabmalloc_zone_detach(zone, note_page, &rest);
         CHECK_EQUAL(rest.live, 50);
@@ -276,7 +276,8 @@ typedef struct trailer {
 
 static void sign(trailer *t)
 {
-    t->check = ((t->magic ^ ((uint64_t)t->object_size << 32 | t->capacity)) * UINT64_C(0x9E3779B97F4A7C15)) ^ t->page_size;
+    t->check =
+        ((t->magic ^ ((uint64_t)t->object_size << 32 | t->capacity)) * UINT64_C(0x9E3779B97F4A7C15)) ^ t->page_size;
 }
 
 /* The trailer as documented, made by hand: this is a file format. */
@@ -319,12 +320,34 @@ static void a_forged_trailer_is_refused(void)
     make_page(page, PAGE, 64, 20);
     trailer good, bad;
     memcpy(&good, page + layout.trailer, sizeof good);
-    static const uint32_t values[] = {0,    1,    7,    8,     16,    63,    65,        72,         256,        264,       4096,
-                                      8192, 65536, 1u << 21, 1u << 30, 1u << 31, UINT32_MAX - 7, UINT32_MAX, UINT32_MAX / 2, 62, 131072};
+    static const uint32_t values[] = {0,
+                                      1,
+                                      7,
+                                      8,
+                                      16,
+                                      63,
+                                      65,
+                                      72,
+                                      256,
+                                      264,
+                                      4096,
+                                      8192,
+                                      65536,
+                                      1u << 21,
+                                      1u << 30,
+                                      1u << 31,
+                                      UINT32_MAX - 7,
+                                      UINT32_MAX,
+                                      UINT32_MAX / 2,
+                                      62,
+                                      131072};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
         for (int field = 0; field < 4; field++) {
             bad = good;
-            *(field == 0 ? &bad.object_size : field == 1 ? &bad.capacity : field == 2 ? &bad.page_size : &bad.zero) = values[i];
+            *(field == 0   ? &bad.object_size
+              : field == 1 ? &bad.capacity
+              : field == 2 ? &bad.page_size
+                           : &bad.zero) = values[i];
             if (memcmp(&bad, &good, sizeof bad) == 0)
                 continue;
             sign(&bad);
@@ -364,7 +387,8 @@ static void random_metadata_is_defined(void)
                 bits &= random_below(&source, 4) == 0 ? random_word(&source) : 0;
             memcpy(page + offset, &bits, 8);
         }
-        trailer made = {.object_size = (uint32_t)size, .capacity = (uint32_t)layout.capacity, .page_size = PAGE, .zero = 0};
+        trailer made = {
+            .object_size = (uint32_t)size, .capacity = (uint32_t)layout.capacity, .page_size = PAGE, .zero = 0};
         memcpy(&made.magic, "slabmal1", 8);
         sign(&made);
         memcpy(page + layout.trailer, &made, sizeof made);

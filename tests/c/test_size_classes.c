@@ -47,7 +47,8 @@ static void powers_of_two_are_the_seeds(void)
     CHECK(slabmalloc_size_classes_are_valid(&classes));
 }
 
-static bool is_valid(uint32_t base_page, uint32_t large_page_bytes, uint32_t max_base, uint32_t count, const uint32_t *sizes)
+static bool is_valid(uint32_t base_page, uint32_t large_page_bytes, uint32_t max_base, uint32_t count,
+                     const uint32_t *sizes)
 {
     slabmalloc_size_classes classes = classes_of(base_page, large_page_bytes, max_base, sizes, count);
     slabmalloc_zone_options options = slabmalloc_zone_options_default();
@@ -160,9 +161,23 @@ static void layouts_that_no_class_serves(void)
     slabmalloc_zone *zone = zone_default();
     static const struct {
         size_t size, align;
-    } layouts[] = {{0, 1},          {0, 8},          {0, 0},         {1, 0},          {8, 3},           {8, 24},
-                   {8, SIZE_MAX},   {SIZE_MAX, 1},   {SIZE_MAX, 8},  {SIZE_MAX, SIZE_MAX}, {SIZE_MAX - 6, 8}, {1, ~(SIZE_MAX >> 1)},
-                   {131073, 1},     {131072, 262144}, {100000, 131072 * 2}, {SIZE_MAX / 2 + 1, 1}, {SIZE_MAX / 2 + 1, SIZE_MAX / 2 + 1}};
+    } layouts[] = {{0, 1},
+                   {0, 8},
+                   {0, 0},
+                   {1, 0},
+                   {8, 3},
+                   {8, 24},
+                   {8, SIZE_MAX},
+                   {SIZE_MAX, 1},
+                   {SIZE_MAX, 8},
+                   {SIZE_MAX, SIZE_MAX},
+                   {SIZE_MAX - 6, 8},
+                   {1, ~(SIZE_MAX >> 1)},
+                   {131073, 1},
+                   {131072, 262144},
+                   {100000, 131072 * 2},
+                   {SIZE_MAX / 2 + 1, 1},
+                   {SIZE_MAX / 2 + 1, SIZE_MAX / 2 + 1}};
     for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
         CHECK_EQUAL(slabmalloc_zone_class_of(zone, layouts[i].size, layouts[i].align), -1);
         CHECK_POINTER(slabmalloc_zone_allocate(zone, layouts[i].size, layouts[i].align), NULL);

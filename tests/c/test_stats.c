@@ -68,8 +68,9 @@ static void run_random(uint64_t seed, bool unowned)
             size_t i = random_below(&source, c.count), kind = c.objects[i].kind;
             bool is_remote = unowned && random_below(&source, 2) == 0;
             c.remote[kind] += is_remote;
-            CHECK_OK(is_remote || !unowned ? slabmalloc_zone_deallocate(zone, c.objects[i].object, sizes[kind], 8)
-                                           : slabmalloc_zone_deallocate_owned(zone, c.objects[i].object, sizes[kind], 8));
+            CHECK_OK(is_remote || !unowned
+                         ? slabmalloc_zone_deallocate(zone, c.objects[i].object, sizes[kind], 8)
+                         : slabmalloc_zone_deallocate_owned(zone, c.objects[i].object, sizes[kind], 8));
             c.live[kind]--;
             c.objects[i] = c.objects[--c.count];
         }

@@ -216,13 +216,15 @@ static void objects_overlap_nothing(void)
         objects[i].bytes = size;
         bool is_inside = false;
         for (size_t p = 0; p < pager->count && !is_inside; p++)
-            is_inside = object >= (char *)pager->pages[p] && object + size <= (char *)pager->pages[p] + pager->bytes[p] - 48;
+            is_inside =
+                object >= (char *)pager->pages[p] && object + size <= (char *)pager->pages[p] + pager->bytes[p] - 48;
         CHECK(is_inside);
     }
     CHECK_CONSERVED(zone);
     for (size_t i = 0; i < COUNT; i++) {
         const unsigned char *object = (const unsigned char *)objects[i].begin;
-        CHECK(object[0] == i % 251 && object[objects[i].bytes - 1] == i % 251 && object[objects[i].bytes / 2] == i % 251);
+        CHECK(object[0] == i % 251 && object[objects[i].bytes - 1] == i % 251 &&
+              object[objects[i].bytes / 2] == i % 251);
     }
     qsort(objects, COUNT, sizeof *objects, by_address);
     for (size_t i = 1; i < COUNT; i++)
@@ -308,8 +310,8 @@ static void inspect_tells_what_is_there(void)
     const void *nowhere[] = {foreign, NULL, page + 4096, page - 1, (const void *)UINTPTR_MAX, &info};
     for (size_t i = 0; i < sizeof nowhere / sizeof *nowhere; i++) {
         info = slabmalloc_zone_inspect(zone, nowhere[i]);
-        CHECK(info.page == NULL && info.page_bytes == 0 && info.object_bytes == 0 && info.slot_index == 0 && info.capacity == 0 &&
-              info.object == NULL && !info.is_live);
+        CHECK(info.page == NULL && info.page_bytes == 0 && info.object_bytes == 0 && info.slot_index == 0 &&
+              info.capacity == 0 && info.object == NULL && !info.is_live);
     }
     slabmalloc_zone_destroy(zone);
     memory_free(page, 4096);

@@ -26,6 +26,8 @@ KINDS = [
     (8, ObjectPage),
     (24, ObjectPage),
     (100, ObjectPage),
+    (400, ObjectPage),
+    (500, ObjectPage),
     (500, page_type(8192)),
     (1000, ObjectPage),
     (2000, ObjectPage),
@@ -62,7 +64,9 @@ class SizeClassModel(RuleBasedStateMachine):
 
     @rule(pages=st.floats(0, 3))
     def allocate_many(self, pages: float) -> None:
-        n = int(pages * self.capacity)
+        self.allocate_some(int(pages * self.capacity))
+
+    def allocate_some(self, n: int) -> None:
         places = self.pair.both(
             lambda side: [side.memory.place_of(each) for each in side.allocator.allocate_many(self.layout(side), n)]
         )
@@ -104,6 +108,26 @@ class SizeClassModel(RuleBasedStateMachine):
         else:
             for place in places:
                 self.deallocate(place)
+
+    @precondition(lambda self: self.capacity < 100)
+    @rule(random=st.randoms(use_true_random=False), pages=st.integers(2, 6))
+    def scatter(self, random: Random, pages: int) -> None:
+        """Pages that are full to various degrees, in an order that only the lists know."""
+        for _ in range(pages):
+            self.refill()
+        self.fill_up(excess=0)
+        keep = {page: random.choice([0, 0.2, 0.5, 0.8, 1]) for page, _ in self.shadow.live}
+        places = [place for place in self.shadow.live if random.random() >= keep[place[0]]]
+        random.shuffle(places)
+        for place in places:
+            self.deallocate(place)
+
+    @rule(excess=st.integers(0, 1))
+    def fill_up(self, excess: int) -> None:
+        """Every free slot is taken, which shows how the lists stand; or, with one too many, none is."""
+        rows = self.pair.sides[0].allocator.stats().classes
+        pages = rows[0].empty_pages + rows[0].partial_pages + rows[0].full_pages if rows else 0
+        self.allocate_some(pages * self.capacity - len(self.shadow.live) + excess)
 
     @rule(page=st.integers(0, 1 << 20), offset=st.integers(0, 1 << 20))
     def deallocate_anywhere(self, page: int, offset: int) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""CPython's own tests on slabmalloc: each test file once on stock and once under ``slabmalloc run``, by the same interpreter.
+"""CPython's own tests on slabmalloc: each file on stock and under ``slabmalloc run``, by the same interpreter.
 
-A test that passes on stock must pass on slabmalloc. What fails on stock is not held against either, and a file that this
-interpreter has not (distributions leave them out, releases rename them) is skipped.
+A test that passes on stock must pass on slabmalloc. What fails on stock is not held against either, and a file that
+this interpreter has not (distributions leave them out, releases rename them) is skipped.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ def regrtest(name: str, folder: Path, *under: str) -> Result:
 
 
 def parse(log: str, status: int) -> Result:
-    """What regrtest's output says: the tests that failed, and how many were run (told since 3.12; before, by unittest)."""
+    """What regrtest's output says: the tests that failed, and how many were run (before 3.12 only unittest tells)."""
     total = _TOTAL.search(log)
     numbers = [total[1].replace(",", "")] if total else _UNITTEST_TOTAL.findall(log)
     return Result(status, frozenset(_FAILED.findall(log)), sum(map(int, numbers)), log)

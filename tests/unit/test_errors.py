@@ -464,6 +464,16 @@ def test_zone_dropped_with_live_buffers(api: ModuleType) -> None:
     assert memory.pages_in_use == 0
 
 
+def test_zone_and_buffers_that_end_in_one_cycle(api: ModuleType) -> None:
+    memory = Memory()
+    zone = api.ZoneAllocator(memory)
+    zone.kept = [zone.buffer(64), zone.buffer(64)]
+    del zone
+    gc.collect()
+    assert memory.pages_in_use == 0
+    assert not any(page.in_use for page in memory.pages)
+
+
 def test_zone_closed_with_live_buffers(bench: Bench) -> None:
     buffer = bench.zone.buffer(64, 8)
     bench.objects.append(buffer)

@@ -7,7 +7,6 @@ import gc
 import itertools
 import mmap
 import threading
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from hypothesis.stateful import (
 
 from slabmalloc import reference
 from slabmalloc.errors import InvalidPage, OutOfMemory
-from slabmalloc.pagers import HugePagePager, MmapPager, Pager, anonymous
+from slabmalloc.pagers import MmapPager, Pager, anonymous
 from slabmalloc.pagers.mapping import Mapping, map_anonymous, native_type
 from slabmalloc.pages import LargeObjectPage, ObjectPage, Page, page_type
 
@@ -491,86 +490,3 @@ def test_model() -> None:
     run_state_machine_as_test(
         MmapPagerMachine, settings=settings(max_examples=30, stateful_step_count=30, deadline=None, derandomize=True)
     )
-
-
-# ---- huge pages ----
-
-
-@pytest.fixture
-def no_explicit(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: int) -> Mapping:
-        raise OSError(12, "Cannot allocate memory")
-
-    monkeypatch.setattr(anonymous, "map_huge", refuse)
-
-
-@pytest.mark.usefixtures("no_explicit")
-def test_without_explicit_huge_pages_it_warns_once_and_goes_on() -> None:
-    with pytest.warns(RuntimeWarning, match=r"uses (transparent|none) huge pages: no explicit huge page") as warned:
-        pager = HugePagePager()
-    assert len(warned) == 1
-    assert warned[0].filename == __file__
-    assert "nr_hugepages" in pager.reason
-    page = pager.allocate_page(LargeObjectPage)
-    assert page.address % LargeObjectPage.SIZE == 0
-    assert pager.mode in ("transparent", "none")
-    pager.release_page(page)
-    del page
-    pager.close()
-
-
-@pytest.mark.usefixtures("no_explicit")
-@pytest.mark.parametrize(
-    ("switch", "mode"), [("always [madvise] never", "transparent"), ("always madvise [never]", "none"), ("", "none")]
-)
-def test_the_mode_says_what_the_kernel_grants(monkeypatch: pytest.MonkeyPatch, switch: str, mode: str) -> None:
-    monkeypatch.setattr(anonymous, "_first_line", lambda path: switch if "transparent" in path else "0")
-    with pytest.warns(RuntimeWarning, match="nr_hugepages is 0"):
-        pager = HugePagePager()
-    assert pager.mode == mode
-    assert (switch or "unknown to this kernel") in pager.reason
-    assert repr(pager).endswith(f"huge pages: {mode}>")
-
-
-def test_explicit_huge_pages_are_used_until_there_are_none_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    left = [3]
-
-    def limited(size: int, align: int) -> Mapping:
-        if not left[0]:
-            raise OSError(12, "Cannot allocate memory")
-        left[0] -= 1
-        return map_anonymous(size, align)
-
-    monkeypatch.setattr(anonymous, "map_huge", limited)
-    pager = HugePagePager()  # looks whether there is one
-    assert (pager.mode, pager.reason) == ("explicit", "the system grants explicit huge pages")
-    pages = [pager.allocate_page(LargeObjectPage) for _ in range(2)]
-    assert pager.mode == "explicit"
-    with pytest.warns(RuntimeWarning) as warned:
-        pages += [pager.allocate_page(LargeObjectPage) for _ in range(2)]
-    assert len(warned) == 1
-    assert pager.mode != "explicit"
-    assert warned[0].filename == __file__
-    assert len({page.address for page in pages}) == 4
-
-
-def test_small_pages_share_huge_ones_and_go_back_with_them() -> None:
-    with pytest.warns(RuntimeWarning) if _explicit_pages() == 0 else nullcontext():
-        pager = HugePagePager()
-    pages = [pager.allocate_page() for _ in range(600)]
-    assert pager.bytes_mapped == 4 * MIB
-    for page in pages:
-        touch(page)
-    before = resident_bytes()
-    for page in pages[:500]:
-        pager.release_page(page)
-    assert pager.purge() == 0  # no huge page is torn for a part of it
-    for page in pages[500:]:
-        pager.release_page(page)
-    pager.purge()
-    assert pager.bytes_mapped == 0
-    assert before - resident_bytes() > 2 * MIB
-
-
-def _explicit_pages() -> int:
-    return int(anonymous._first_line("/proc/sys/vm/nr_hugepages") or 0)

@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from segments import run
 
 from slabmalloc import reference
 from slabmalloc.errors import InvalidPage
@@ -40,16 +38,6 @@ def name() -> Iterator[str]:
     name = f"slabmalloc_test_{os.getpid()}_{os.urandom(4).hex()}"
     yield name
     place(name).unlink(missing_ok=True)
-
-
-def run(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
 
 
 READER = """

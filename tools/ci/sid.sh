@@ -1,63 +1,55 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# The tests on the newest CPythons, which come with Debian sid: a tree of it in the cache, entered by chroot. Needs root and
-# debootstrap; exit status 77: skipped.
+# sid.sh PYTHON: the tests on the newest CPythons, which come with Debian sid: a tree of it in the cache, entered by chroot.
+# Needs root and debootstrap. Wheels are fetched out here, by PYTHON, whose pip is configured; nothing inside needs a network.
 set -euo pipefail
+versions=(3.14 3.15)
 [ "$(id -u)" = 0 ] || { echo "skipped: chroot needs root"; exit 77; }
 command -v debootstrap > /dev/null || { echo "skipped: no debootstrap"; exit 77; }
-tree=${XDG_CACHE_HOME:-$HOME/.cache}/slabmalloc/sid
-versions=(3.14 3.15)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/slabmalloc
+tree=$cache/sid
 
-if [ ! -e "$tree/.made" ]; then
-    # The mirror is whichever this machine's apt uses.
-    mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -n 1)
-    rm -rf "$tree"
-    mkdir -p "$tree"
-    packages=gcc,libc6-dev,ca-certificates
-    for version in "${versions[@]}"; do packages+=,python$version,python$version-venv,python$version-dev; done
-    debootstrap --variant=minbase --no-check-gpg --include="$packages" sid "$tree" "$mirror" > "$tree.log" 2>&1 ||
-        { tail -n 20 "$tree.log" >&2; exit 1; }
-    touch "$tree/.made"
-fi
+# Mounts live in a name space of this script's own: they end with it, however it ends.
+[ "${SLABMALLOC_SID:-}" = inside ] || exec env SLABMALLOC_SID=inside unshare --mount --propagation private "$0" "$@"
 
-mounted=()
-cleanup() { for place in "${mounted[@]}"; do umount -l "$place"; done; }
-trap cleanup EXIT
-mount_at() { # mount_at OPTIONS SOURCE: the same place in the tree
-    mkdir -p "$tree$2"
-    mount $1 "$2" "$tree$2"
-    mounted+=("$tree$2")
+make_tree() {
+    local mirror log=$cache/sid.log
+    mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Label: Debian' | sort -u | head -n 1)
+    echo "== debootstrap of sid from ${mirror:=http://deb.debian.org/debian}"
+    mkdir -p "$cache"
+    rm -rf "$tree" "$tree.partial"
+    debootstrap --variant=minbase sid "$tree.partial" "$mirror" > "$log" 2>&1 || { tail -n 20 "$log"; return 1; }
+    mount --bind /proc "$tree.partial/proc"
+    # Signatures are checked; but a mirror that rests for a while is a day behind what its Release file promises.
+    chroot "$tree.partial" bash -euo pipefail -c '
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get -o Acquire::Check-Valid-Until=false update
+        apt-get install -y --no-install-recommends gcc libc6-dev make $(printf "python%s\n" "$@" "${@/%/-venv}" "${@/%/-dev}")
+        apt-get clean' - "${versions[@]}" >> "$log" 2>&1 || { tail -n 20 "$log"; return 1; }
+    umount "$tree.partial/proc"
+    mv "$tree.partial" "$tree"
 }
-mount_at "-t proc" /proc 2> /dev/null || { mount -t proc proc "$tree/proc"; mounted+=("$tree/proc"); }
-mount_at "--bind" /dev
-mkdir -p "$tree/dev/shm"
+[ -d "$tree" ] || make_tree
 
-# pip's configuration, and the folders that it names, as this machine has them.
-for config in $(python3 -m pip config debug | sed -n 's/^ *\(\/[^,]*\), exists: True$/\1/p'); do
-    mkdir -p "$tree$(dirname "$config")"
-    cp "$config" "$tree$config"
+# For each version what the build and the tests require, as wheels.
+mapfile -t wanted < <(for extra in build test; do "$1" tools/extra.py "$extra"; done)
+for version in "${versions[@]}"; do
+    "$1" -m pip download --quiet --disable-pip-version-check --only-binary :all: --python-version "$version" \
+        --dest "$tree/wheels" "${wanted[@]}"
 done
-for folder in $( (python3 -m pip config list; env) | grep -oE 'file://[^ "'"'"',\]]+|find.links=.?/[^ "'"'"']+' | sed -E 's#^file://##; s#^[^/]*##' | sort -u); do
-    [ -d "$folder" ] && mount_at "--bind -o ro" "$folder"
-done
-cp -L /etc/resolv.conf /etc/hosts "$tree/etc/" 2> /dev/null || true
 
 rm -rf "$tree/source"
-mkdir -p "$tree/source"
+mkdir "$tree/source"
 git ls-files -z --cached --others --exclude-standard | tar -c --null --files-from=- | tar -x -C "$tree/source"
+mount --rbind /proc "$tree/proc"
+mount --rbind /dev "$tree/dev"
 
-failed=0
+failed=()
 for version in "${versions[@]}"; do
-    [ -x "$tree/usr/bin/python$version" ] || { echo "== no CPython $version in sid"; continue; }
-    echo "== CPython $version"
-    chroot "$tree" /usr/bin/env HOME=/root bash -euo pipefail -c "
-        cd /source
-        python$version -m venv --clear /venv-$version
-        pip=/venv-$version/bin/pip
-        \$pip install --quiet --disable-pip-version-check --prefer-binary '.'
-        for package in pytest hypothesis; do \$pip install --quiet --disable-pip-version-check \$package; done
-        \$pip install --quiet --disable-pip-version-check --only-binary :all: numpy || echo 'no wheel of NumPy: its tests skip'
-        /venv-$version/bin/python -m pytest -q --hypothesis-seed=0 -p no:cacheprovider
-    " || failed=1
+    echo "== CPython $(chroot "$tree" "python$version" --version)"
+    env -i PATH=/usr/bin:/usr/sbin:/bin:/sbin HOME=/root LANG=C.UTF-8 PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels \
+        chroot "$tree" make --no-print-directory -C /source test NATIVE=enabled \
+        PYTHON="python$version" VENV=".venv-$version" || failed+=("$version")
 done
-exit $failed
+echo "on CPython of sid: ${versions[*]}; failed: ${failed[*]:-none}"
+[ ${#failed[@]} = 0 ]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The command line (floor 6): ``slabmalloc VERB ...``, one file per verb.
 
-A verb is a module of this package with a function ``main(arguments) -> int``, the exit status. Only the verb that is asked
-for is imported: ``run`` must not load what its program does not need.
+A verb is a module of this package with a function ``main(arguments) -> int``, the exit status. Only the verb that is
+asked for is imported: ``run`` must not load what its program does not need.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _usage() -> str:
     verbs = "\n".join(f"  {verb:<8}{purpose}" for verb, purpose in VERBS.items())
-    return f"usage: slabmalloc VERB [OPTIONS...]\n\nverbs:\n{verbs}\n\n`slabmalloc VERB --help` tells the options of a verb."
+    return f"usage: slabmalloc VERB [OPTIONS...]\n\nverbs:\n{verbs}\n\n`slabmalloc VERB --help` tells a verb's options."
 
 
 def _guess(verb: str) -> str:

@@ -16,9 +16,9 @@ import resource
 import sys
 import sysconfig
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slabmalloc.process import refusals
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def findings() -> dict[str, dict[str, Value]]:
-    """Sections with their rows. In `domains`, null (None) means that the domain can be installed here, text says why not.
+    """Sections with their rows. In `domains`, None means that the domain can be installed here, text says why not.
 
     >>> sorted(findings())
     ['domains', 'interpreter', 'machine', 'slabmalloc']

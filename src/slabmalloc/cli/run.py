@@ -2,8 +2,8 @@
 """``slabmalloc run`` (floor 6): a program on slabmalloc, and at its end what slabmalloc did.
 
 Options come before the program; everything behind it is the program's own. The summary is written when the interpreter
-ends, after the program's own exit functions, and only by the process that was started: not by its forked children, not when
-a signal or `os._exit` ends it.
+ends, after the program's own exit functions, and only by the process that was started: not by its forked children, not
+when a signal or `os._exit` ends it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TextIO
 
 from slabmalloc.process import ProcessStats, install, launcher, stats
@@ -83,7 +84,7 @@ def _load(options: argparse.Namespace) -> launcher.Program | None:
 
 
 def _install(domains: Sequence[str]) -> None:
-    """As `install`; `tracemalloc`, if the interpreter was started with it, begins anew on top of us: no program ran yet."""
+    """As `install`; a `tracemalloc` that runs from the start begins anew on top of us, as no program ran yet."""
     import _tracemalloc
 
     frames = _tracemalloc.get_traceback_limit() if _tracemalloc.is_tracing() else 0
@@ -98,22 +99,21 @@ def _install(domains: Sequence[str]) -> None:
 
 def _summarize_at_exit(target: str, as_json: bool) -> None:
     """Registered before the program can register anything, so it is called last."""
-    # Imported now: to import a module at exit makes the interpreter forget that an interrupt ended it (exit status 130).
+    # Imported now: an import at exit makes the interpreter forget that an interrupt ended it (exit status 130).
     from slabmalloc.insight.summary import summary_json, summary_text
 
     form = summary_json if as_json or target == "json" else summary_text
-    path = None if target in ("-", "json") else os.path.abspath(target)
+    path = None if target in ("-", "json") else Path(target).absolute()
     atexit.register(partial(_summarize, form, os.getpid(), time.monotonic(), path, sys.stderr))
 
 
-def _summarize(form: _Form, pid: int, start: float, path: str | None, stream: TextIO | None) -> None:
+def _summarize(form: _Form, pid: int, start: float, path: Path | None, stream: TextIO | None) -> None:
     if os.getpid() != pid:
         return
     text = form(stats(), time.monotonic() - start)
     try:
         if path is not None:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
+            path.write_text(text, encoding="utf-8")
         elif stream is not None:
             stream.write(text)
             stream.flush()

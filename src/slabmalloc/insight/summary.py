@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, TYPE_CHECKING
-
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slabmalloc.process.records import ProcessStats
@@ -21,8 +20,8 @@ def summary_text(stats: ProcessStats, wall_seconds: float) -> str:
     """A heading, a row per domain, and two lines on the heap; ends with a newline.
 
     >>> from slabmalloc.process import DomainStats
-    >>> obj = DomainStats(served_blocks=1200, served_bytes=3 * 2**20, freed_blocks=1100, passed_blocks=7, passed_bytes=2**20)
-    >>> stats = ProcessStats({"obj": obj}, live_objects=100, live_bytes=6400, mapped_bytes=65536, peak_mapped_bytes=4 * 2**20)
+    >>> obj = DomainStats(1200, 3 << 20, freed_blocks=1100, passed_blocks=7, passed_bytes=1 << 20)
+    >>> stats = ProcessStats({"obj": obj}, live_objects=100, mapped_bytes=65536, peak_mapped_bytes=4 << 20)
     >>> print(summary_text(stats, 1.5), end="")  # doctest: +ELLIPSIS
     slabmalloc: 1.50 s on Python ...
       domain            served                    passed on                 freed
@@ -39,7 +38,8 @@ def summary_text(stats: ProcessStats, wall_seconds: float) -> str:
             f"{row.passed_blocks:>15,}{_mebibytes(row.passed_bytes):>14}{row.freed_blocks:>16,}"
         )
     lines.append(
-        f"  heap     live {_mebibytes(stats.live_bytes)} in {stats.live_objects:,} blocks, mapped {_mebibytes(stats.mapped_bytes)}, "
+        f"  heap     live {_mebibytes(stats.live_bytes)} in {stats.live_objects:,} blocks, "
+        f"mapped {_mebibytes(stats.mapped_bytes)}, "
         f"peak {_mebibytes(stats.peak_mapped_bytes)}, given back {_mebibytes(stats.given_back_bytes)}"
     )
     return "\n".join(lines) + "\n"

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: MIT
 """slabmalloc under the running interpreter (floor 5): install, statistics, give-back.
 
-This is the wrapper form. From `install` on, CPython's new blocks of the chosen domains come from slabmalloc's heap; blocks
-that are older stay with the allocator that made them, and so do blocks that are too large for the heap. There is no way
-back: the hooks stay until the process ends.
+This is the wrapper form. From `install` on, CPython's new blocks of the chosen domains come from slabmalloc's heap;
+blocks that are older stay with the allocator that made them, and so do blocks that are too large for the heap. There
+is no way back: the hooks stay until the process ends.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from typing import Final, TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .records import DomainStats, ProcessStats
 
 if TYPE_CHECKING:
-    from types import ModuleType
     from collections.abc import Iterable
+    from types import ModuleType
 
 __all__ = ["DOMAINS", "install", "refusals", "stats", "trim"]
 
@@ -30,10 +30,10 @@ _TRACING: Final = (
 
 
 def install(domains: Iterable[str] = DOMAINS) -> None:
-    """Serves new blocks of CPython's `domains` (``"obj"``, ``"mem"``) from slabmalloc. A domain that is installed stays so.
+    """Serves new blocks of CPython's `domains` (``"obj"``, ``"mem"``) from slabmalloc. An installed domain stays so.
 
-    Raises ValueError for a name that is no such domain, and RuntimeError, with the reason, where the interpreter can't be
-    served: free-threaded builds, sub-interpreters that exist already, `tracemalloc` at work, no native extension.
+    Raises ValueError for a name that is no such domain, and RuntimeError, with the reason, where the interpreter can't
+    be served: free-threaded builds, sub-interpreters that exist already, `tracemalloc` at work, no native extension.
 
     >>> import slabmalloc
     >>> slabmalloc.install()                                          # doctest: +SKIP
@@ -64,8 +64,11 @@ def stats() -> ProcessStats:
 
 
 def trim() -> int:
-    """Gives all memory that is free back to the operating system at once: empty pages, and the empty OS pages inside those
-    that are partly used. Returns the bytes given back by this call; 0 before `install`."""
+    """Gives all memory that is free back to the operating system at once.
+
+    Empty pages go, and so do the empty OS pages inside those that are partly used. Returns the bytes given back by this
+    call; 0 before `install`.
+    """
     try:
         return int(_binding().trim())
     except RuntimeError:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Runs a program in this interpreter as ``python`` would (floor 5): a script, a module, a command or standard input.
 
-The program gets `sys.argv`, `sys.path[0]` and a `__main__` of its own, as CPython's Modules/main.c sets them up. Whatever it
-raises goes on to the interpreter, which alone knows what an exit status is; only our frames are taken off the traceback on
-the way. So SystemExit, unhandled exceptions, KeyboardInterrupt and ``python -i`` end as they do without us.
+The program gets `sys.argv`, `sys.path[0]` and a `__main__` of its own, as CPython's Modules/main.c sets them up.
+Whatever it raises goes on to the interpreter, which alone knows what an exit status is; only our frames are taken
+off the traceback on the way. So SystemExit, unhandled exceptions, KeyboardInterrupt and ``python -i`` end as they do
+without us.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import runpy
 import sys
 from collections.abc import Callable, Sequence
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
+from pathlib import Path
 from pkgutil import get_importer
 from types import CodeType, ModuleType, TracebackType
 
@@ -25,14 +27,14 @@ Program = Callable[[], None]
 
 def load_script(path: str, arguments: Sequence[str]) -> Program:
     """``python path arguments...``; a directory or an archive runs the `__main__` in it. OSError: it can't be read."""
-    location = os.path.join(os.getcwd(), path)  # and no more than that, as CPython does it
+    location = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118 - and no more than that: CPython leaves "./" in
     if get_importer(location) is not None:  # directories and archives belong to the import system
         _set_path(location, always=True)
         _begin([path, *arguments])
         return lambda: _execute(lambda: _run_as_main("__main__", alter_argv=False))
     with io.open_code(location) as file:
         source = file.read()
-    _set_path(os.path.dirname(os.path.realpath(path)))
+    _set_path(str(Path(path).resolve().parent))
     module = _begin([path, *arguments], location)
     if location.endswith(".pyc"):
         module.__loader__ = loader = SourcelessFileLoader("__main__", location)
@@ -43,13 +45,13 @@ def load_script(path: str, arguments: Sequence[str]) -> Program:
 
 def load_module(name: str, arguments: Sequence[str]) -> Program:
     """``python -m name arguments...``; the call raises SystemExit with a message if there is no such module."""
-    _set_path(os.getcwd())
+    _set_path(str(Path.cwd()))
     _begin(["-m", *arguments])
     return lambda: _execute(lambda: _run_as_main(name, alter_argv=True))
 
 
 def load_command(command: str, arguments: Sequence[str]) -> Program:
-    """``python -c command arguments...``"""
+    """``python -c command arguments...``."""
     if sys.version_info >= (3, 14):
         from textwrap import dedent
 
@@ -90,7 +92,7 @@ def _begin(argv: list[str], file: str | None = None) -> ModuleType:
 
 
 def _set_path(entry: str, always: bool = False) -> None:
-    """The program's `sys.path[0]`, in place of ours; with ``-P`` and ``-I`` there is neither, but an archive needs it."""
+    """The program's `sys.path[0]`, in place of ours; ``-P`` and ``-I`` leave both out, but an archive needs it."""
     if not sys.flags.safe_path:
         sys.path[0] = entry
     elif always:
@@ -102,7 +104,7 @@ def _compile(source: str | bytes, name: str) -> CodeType:
 
 
 def _with_lines(code: CodeType, command: str) -> CodeType:
-    """From 3.13 on tracebacks show the lines of a command: the interpreter leaves them with `linecache`, by this function."""
+    """From 3.13 on tracebacks show the lines of a command, which the interpreter leaves with `linecache` this way."""
     if sys.version_info >= (3, 13):
         import linecache
 
@@ -135,7 +137,9 @@ def _execute(program: Program) -> None:
 
 def _hide_own_frames() -> None:
     """Makes the program's `sys.excepthook` see one exception, the one on its way now, as if we were not there."""
-    hook = getattr(sys, "excepthook", None)
+    if not hasattr(sys, "excepthook"):
+        return
+    hook = sys.excepthook
 
     def hook_without_us(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         sys.excepthook = hook
@@ -151,8 +155,7 @@ def _hide_own_frames() -> None:
             print("\nOriginal exception was:", file=sys.stderr)
             sys.__excepthook__(kind, error, trace)
 
-    if hook is not None:
-        sys.excepthook = hook_without_us
+    sys.excepthook = hook_without_us
 
 
 def _without_own_frames(trace: TracebackType | None) -> TracebackType | None:

@@ -8,7 +8,7 @@ blocks served less blocks freed, over all domains, are the live objects of the h
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

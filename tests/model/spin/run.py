@@ -77,7 +77,12 @@ def search(definitions: str, directory: Path) -> Result:
     output = subprocess.run(["./pan", "-m1000000"], cwd=directory, check=True, capture_output=True, text=True).stdout
     errors = re.search(r"errors: (\d+)", output)
     states = re.search(r"(\d+) states, stored", output)
-    if errors is None or states is None or "Search not completed" in output and errors[1] == "0" or "too small" in output:
+    if (
+        errors is None
+        or states is None
+        or ("Search not completed" in output and errors[1] == "0")
+        or "too small" in output
+    ):
         sys.exit(f"{definitions}: the search came to no end\n{output}")
     violation = re.search(r"^pan:1: (.*) \(at depth", output, re.MULTILINE)
     if errors[1] != "0" and violation is None:

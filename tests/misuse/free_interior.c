@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* An address inside an object. */
+#include "misuse.h"
+
+int main(void)
+{
+    slabmalloc_zone *zone = zone_with_page();
+    char *object = slabmalloc_zone_allocate(zone, SIZE, 8);
+    return told(zone, slabmalloc_zone_deallocate(zone, object + 8, SIZE, 8));
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* An address inside an object of the heap. */
+#include "heap/heap.h"
+#include "misuse.h"
+
+int main(void)
+{
+    heap *h = heap_create((size_t)1 << 26);
+    char *object = heap_allocate(h, SIZE);
+    slabmalloc_status status = heap_free(h, object + 16);
+    puts(slabmalloc_status_text(status));
+    return heap_audit(h) == NULL && heap_statistics(h).live_objects == 1 ? (int)status : HARMED;
+}

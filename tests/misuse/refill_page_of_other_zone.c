@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* A page that another zone has. */
+#include "misuse.h"
+
+int main(void)
+{
+    slabmalloc_zone *zone = zone_empty();
+    zone_with_page();
+    return told(zone, slabmalloc_zone_refill(zone, SIZE, 8, page, sizeof page));
+}

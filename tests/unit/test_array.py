@@ -39,7 +39,9 @@ def test_dtypes(zone: Any, dtype: Any) -> None:
     assert not array.view("u1").any()
 
 
-@pytest.mark.parametrize(("shape", "wanted"), [((), ()), (5, (5,)), ((5,), (5,)), ((2, 3, 4), (2, 3, 4)), ((1, 1), (1, 1))])
+@pytest.mark.parametrize(
+    ("shape", "wanted"), [((), ()), (5, (5,)), ((5,), (5,)), ((2, 3, 4), (2, 3, 4)), ((1, 1), (1, 1))]
+)
 def test_shapes(zone: Any, shape: Any, wanted: tuple[int, ...]) -> None:
     array = zone.array(shape, "f8")
     assert array.shape == wanted

@@ -255,5 +255,3 @@ def test_repr_counts(bench: Bench) -> None:
     bench.cache.allocate()
     bench.cache.deallocate(bench.cache.allocate())
     assert repr(bench.cache) == "<ObjectCache of Layout(size=64, align=8): 1 live, 1 idle>"
-
-

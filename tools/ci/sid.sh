@@ -12,24 +12,25 @@ tree=$cache/sid
 # Mounts live in a name space of this script's own: they end with it, however it ends.
 [ "${SLABMALLOC_SID:-}" = inside ] || exec env SLABMALLOC_SID=inside unshare --mount --propagation private "$0" "$@"
 
-make_tree() {
-    local mirror log=$cache/sid.log
+mkdir -p "$cache"
+exec {lock}> "$cache/sid.lock"
+flock "$lock"
+
+if [ ! -d "$tree" ]; then
     mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Label: Debian' | sort -u | head -n 1)
     echo "== debootstrap of sid from ${mirror:=http://deb.debian.org/debian}"
-    mkdir -p "$cache"
-    rm -rf "$tree" "$tree.partial"
-    debootstrap --variant=minbase sid "$tree.partial" "$mirror" > "$log" 2>&1 || { tail -n 20 "$log"; return 1; }
-    mount --bind /proc "$tree.partial/proc"
-    # Signatures are checked; but a mirror that rests for a while is a day behind what its Release file promises.
+    rm -rf "$tree.partial"
+    debootstrap --variant=minbase sid "$tree.partial" "$mirror"
+    # Signatures are checked; but a mirror that rests for a while is later than its Release file promises.
     chroot "$tree.partial" bash -euo pipefail -c '
         export DEBIAN_FRONTEND=noninteractive
-        apt-get -o Acquire::Check-Valid-Until=false update
-        apt-get install -y --no-install-recommends gcc libc6-dev make $(printf "python%s\n" "$@" "${@/%/-venv}" "${@/%/-dev}")
-        apt-get clean' - "${versions[@]}" >> "$log" 2>&1 || { tail -n 20 "$log"; return 1; }
-    umount "$tree.partial/proc"
+        apt-get -qq -o Acquire::Check-Valid-Until=false update
+        apt-get -qq install -y --no-install-recommends gcc libc6-dev make \
+            $(printf "python%s\n" "$@" "${@/%/-venv}" "${@/%/-dev}")
+        apt-get clean' - "${versions[@]}"
+    mkdir "$tree.partial/wheels"
     mv "$tree.partial" "$tree"
-}
-[ -d "$tree" ] || make_tree
+fi
 
 # For each version what the build and the tests require, as wheels.
 mapfile -t wanted < <(for extra in build test; do "$1" tools/extra.py "$extra"; done)
@@ -40,7 +41,8 @@ done
 
 rm -rf "$tree/source"
 mkdir "$tree/source"
-git ls-files -z --cached --others --exclude-standard | tar -c --null --files-from=- | tar -x -C "$tree/source"
+comm -z -23 <(git ls-files -z --cached --others --exclude-standard | sort -zu) <(git ls-files -z --deleted | sort -z) |
+    tar -c --null --files-from=- | tar -x -C "$tree/source"
 mount --rbind /proc "$tree/proc"
 mount --rbind /dev "$tree/dev"
 

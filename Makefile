@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest --hypothesis-seed=0
 NATIVE ?= auto
 
 SOURCES := $(shell find core bindings src -type f -not -path '*/.*' -not -path '*/__pycache__/*') \
-    meson.build meson.options pyproject.toml tools/version.py tools/list_files.py
+    meson.build meson.options pyproject.toml tools/list_files.py
 C_FILES := $(shell find core bindings tests/c tests/misuse fuzz examples/c benchmarks -name '*.[ch]')
 
 demo: $(VENV)/.installed

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """One interpreter's worth of the Python rows: `run.py` starts this file once per round.
 
-Every statement is compiled by `timeit`, whose loop is the same for all of them; the clock is the thread's own. They take
-turns, slice by slice, and the median of each one's slices is printed as JSON: {"ns": {name: ns per object}, "skipped":
-{name: why}}.
+Every statement is compiled by `timeit`, whose loop is the same for all of them; the clock is the thread's own. They
+take turns, slice by slice, and the median of each one's slices is printed as JSON: {"ns": {name: ns per object},
+"skipped": {name: why}}.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Statement:
     def __init__(self, row: HandleRow, slice_s: float) -> None:
         self.row = row
         self.scope: dict[str, object] = {}
-        exec(row.setup, self.scope)  # noqa: S102 - the statements are this project's own
+        exec(row.setup, self.scope)
         names = [name for name in self.scope if not name.startswith("__")]
         # Names of the setup become locals of the timed function, as they would be in a program's own loop.
         self.timer = timeit.Timer(
@@ -44,7 +44,7 @@ class Statement:
 
     def close(self) -> None:
         """What the row wants done at the end."""
-        exec(self.row.teardown, self.scope)  # noqa: S102
+        exec(self.row.teardown, self.scope)
 
 
 def _missing(row: HandleRow) -> str:

@@ -42,11 +42,15 @@ def parse(words: list[str]) -> argparse.Namespace:
 
 def chosen(only: list[str]) -> tuple[list[Row], list[HandleRow]]:
     """The rows that --only asks for. SystemExit with their names if there are none."""
-    c_rows = [row for row in C_ROWS if not only or any(name == "c" or name in row.name for name in only)]
-    handle_rows = [row for row in HANDLE_ROWS if not only or any(name == "python" or name in row.name for name in only)]
+    halves = {"c", "python"}
+    names = [name for name in only if name not in halves]
+    c_rows = [row for row in C_ROWS if not only or "c" in only or any(name in row.name for name in names)]
+    handle_rows = [
+        row for row in HANDLE_ROWS if not only or "python" in only or any(name in row.name for name in names)
+    ]
     if not c_rows and not handle_rows:
-        names = [row.name for row in C_ROWS] + [row.name for row in HANDLE_ROWS]
-        raise SystemExit("no such row; there are:\n" + "\n".join(names))
+        known = [row.name for row in C_ROWS] + [row.name for row in HANDLE_ROWS]
+        raise SystemExit("no such row; there are:\n" + "\n".join(known))
     against = {row.bar.against for row in handle_rows if row.bar} | {"bytearray(64)", "bytearray(65536)"}
     return c_rows, [row for row in HANDLE_ROWS if row in handle_rows or (handle_rows and row.name in against)]
 

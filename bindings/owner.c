@@ -23,18 +23,20 @@ typedef struct debug_offsets {
     uint64_t runtime_interpreters_head;
 } debug_offsets;
 
+static PyInterpreterState *const unknown_head = NULL;
+
 static PyInterpreterState *const *find_head(void)
 {
     const char *runtime = dlsym(RTLD_DEFAULT, "_PyRuntime");
     if (runtime == NULL)
-        return NULL;
+        return &unknown_head;
     debug_offsets table;
     memcpy(&table, runtime, sizeof(table));
     if (memcmp(table.cookie, "xdebugpy", sizeof(table.cookie)) != 0 || table.version != Py_Version ||
         table.runtime_interpreters_head >= table.runtime_bytes || table.runtime_interpreters_head % sizeof(void *) != 0)
-        return NULL;
+        return &unknown_head;
     PyInterpreterState *const *head = (PyInterpreterState *const *)(runtime + table.runtime_interpreters_head);
-    return *head == PyInterpreterState_Head() ? head : NULL;
+    return *head == PyInterpreterState_Head() ? head : &unknown_head;
 }
 
 #else

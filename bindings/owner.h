@@ -24,7 +24,8 @@
 
 typedef struct owner_check {
     PyInterpreterState *main;
-    /* The head of CPython's list of interpreters, or NULL where it can't be read without a call. */
+    /* From 3.13 on: where CPython keeps the head of its list of interpreters; where that is unknown, a place that holds
+     * NULL, so that the thread state is asked each time. */
     PyInterpreterState *const *head;
 } owner_check;
 
@@ -38,8 +39,11 @@ static inline bool owner_is_caller(const owner_check *check)
     (void)check; /* all interpreters share one lock */
     return true;
 #else
-    PyInterpreterState *head =
-        check->head != NULL ? __atomic_load_n(check->head, __ATOMIC_RELAXED) : PyInterpreterState_Head();
+#if PY_VERSION_HEX < 0x030D0000
+    PyInterpreterState *head = PyInterpreterState_Head();
+#else
+    PyInterpreterState *head = __atomic_load_n(check->head, __ATOMIC_RELAXED);
+#endif
     if (head == check->main)
         return true;
     const PyThreadState *state = OWNER_THREAD_STATE();

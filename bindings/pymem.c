@@ -83,61 +83,74 @@ static void *pass_calloc(domain *d, size_t count, size_t bytes)
 
 /* ---- the hooks ------------------------------------------------------------------------------------------------ */
 
-/* The heap gives memory back in small steps that its callers owe it: one in so many blocks made, one in so many freed.
- */
+/* The heap gives memory back in small steps, which its callers owe it: one in so many blocks made, one in so many freed. */
 enum { BLOCKS_PER_TICK = 1024 };
 
-static inline void count_one(uint64_t *blocks)
+/* Not inlined, and called last: so that the hooks need not keep anything across a call that is rare. */
+__attribute__((noinline)) static void *tick_and_return(void *block)
 {
-    if (__builtin_expect(++*blocks % BLOCKS_PER_TICK == 0, 0))
-        heap_tick(the_heap);
+    heap_tick(the_heap);
+    return block;
 }
 
-/* NULL: the block is not for the heap to make, or the heap is used up. */
+/* The block, or NULL: it is not for the heap to make, or the heap is used up. */
 static inline void *serve(domain *d, size_t bytes)
 {
     if (bytes > HEAP_MAX_BYTES || !owner_is_caller(&owner))
         return NULL;
     void *block = heap_allocate(the_heap, bytes);
-    if (block != NULL) {
-        d->counters.served_bytes += bytes;
-        count_one(&d->counters.served_blocks);
-    }
+    if (block == NULL)
+        return NULL;
+    d->counters.served_bytes += bytes;
+    if (__builtin_expect(++d->counters.served_blocks % BLOCKS_PER_TICK == 0, 0))
+        return tick_and_return(block);
     return block;
 }
 
 static void *hook_malloc(void *context, size_t bytes)
 {
-    domain *d = context;
-    void *block = serve(d, bytes);
-    return block != NULL ? block : pass_malloc(d, bytes);
+    void *block = serve(context, bytes);
+    return __builtin_expect(block != NULL, 1) ? block : pass_malloc(context, bytes);
 }
 
 static void *hook_calloc(void *context, size_t count, size_t bytes)
 {
-    domain *d = context;
     size_t total;
     if (__builtin_mul_overflow(count, bytes, &total))
         return NULL;
-    void *block = serve(d, total);
-    return block != NULL ? memset(block, 0, total) : pass_calloc(d, count, bytes);
+    void *block = serve(context, total);
+    return block != NULL ? memset(block, 0, total) : pass_calloc(context, count, bytes);
+}
+
+/* The heap did not take the block: it is another allocator's, or the caller is wrong. */
+__attribute__((noinline)) static void free_elsewhere(domain *d, void *block, slabmalloc_status status)
+{
+    if (heap_owns(the_heap, block))
+        stop(d, status == SLABMALLOC_FREE_DOUBLE ? "double free" : "invalid free", block);
+    d->previous.free(d->previous.ctx, block);
+}
+
+__attribute__((noinline)) static void free_by_another(domain *d, void *block)
+{
+    slabmalloc_status status = heap_free_remote(the_heap, block);
+    if (status != SLABMALLOC_OK)
+        free_elsewhere(d, block, status);
+    else
+        atomic_fetch_add_explicit(&d->remote_frees, 1, memory_order_relaxed);
 }
 
 static void hook_free(void *context, void *block)
 {
     domain *d = context;
-    bool is_owner = owner_is_caller(&owner);
-    slabmalloc_status status = is_owner ? heap_free(the_heap, block) : heap_free_remote(the_heap, block);
-    if (__builtin_expect(status == SLABMALLOC_OK, 1)) {
-        if (is_owner)
-            count_one(&d->counters.freed_blocks);
-        else
-            atomic_fetch_add_explicit(&d->remote_frees, 1, memory_order_relaxed);
-    } else if (!heap_owns(the_heap, block)) {
-        d->previous.free(d->previous.ctx, block);
-    } else {
-        stop(d, status == SLABMALLOC_FREE_DOUBLE ? "double free" : "invalid free", block);
+    if (!owner_is_caller(&owner)) {
+        free_by_another(d, block);
+        return;
     }
+    slabmalloc_status status = heap_free(the_heap, block);
+    if (__builtin_expect(status != SLABMALLOC_OK, 0))
+        free_elsewhere(d, block, status);
+    else if (__builtin_expect(++d->counters.freed_blocks % BLOCKS_PER_TICK == 0, 0))
+        heap_tick(the_heap);
 }
 
 /* A block stays in place while it would waste less than a quarter; a class or two below is not worth the copy. */

@@ -19,9 +19,10 @@ typedef enum pymem_domain { PYMEM_OBJ, PYMEM_MEM, PYMEM_DOMAINS } pymem_domain;
  *   passed = served by the allocator that was there before: too large, heap exhausted, or asked for by an interpreter
  * with a lock of its own. Blocks older than the installation, and what becomes of passed blocks, are not counted. */
 typedef struct pymem_counters {
-    uint64_t served_blocks, served_bytes; /* bytes as requested when the block was made */
-    uint64_t resized_blocks;              /* realloc answered in place */
+    uint64_t served_blocks;
     uint64_t freed_blocks;
+    uint64_t served_bytes;   /* as requested when the block was made */
+    uint64_t resized_blocks; /* realloc answered in place */
     uint64_t passed_blocks, passed_bytes;
 } pymem_counters;
 

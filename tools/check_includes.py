@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Proves the floors of the core from its includes: a file uses its own room and rooms below, never one above.
 
-Nor does the core include Python.h, or anyone a .c file. Prints each offence; exit status 1 if there is one.
+Nor does the core include Python.h, or anyone a .c file; the headers of system calls stand in two files alone; and every
+source of the core is in its meson.build. Prints each offence; exit status 1 if there is one.
 """
 
 from __future__ import annotations
@@ -13,32 +14,44 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "core"
-FLOORS = ("base", "slab", "zone", "heap")  # the public header is below all of them
+FLOORS = ("include", "base", "slab", "zone", "heap")  # from the public header upwards
+SYSTEM_HEADERS = re.compile(r"sys/.+|unistd\.h|fcntl\.h|pthread\.h")
+SYSTEM_CALLERS = {"slab/os.c", "heap/arena.c"}
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.MULTILINE)
+
+
+def offences_of_core(path: Path, name: str) -> list[str]:
+    """What is wrong with `path` of the core including `name`."""
+    own, room = path.relative_to(CORE).parts[0], name.split("/")[0]
+    found = []
+    if name == "Python.h":
+        found.append("the core knows nothing of Python")
+    if SYSTEM_HEADERS.fullmatch(name) and str(path.relative_to(CORE)) not in SYSTEM_CALLERS:
+        found.append(f"system calls are the business of {' and '.join(sorted(SYSTEM_CALLERS))}")
+    if "/" in name and room in FLOORS and FLOORS.index(room) > FLOORS.index(own):
+        found.append(f"{room} is above {own}")
+    return found
 
 
 def offences(path: Path) -> list[str]:
     """What is wrong with the includes of one file."""
     found = []
-    own = path.relative_to(CORE).parts[0] if path.is_relative_to(CORE) else None
     for name in INCLUDE.findall(path.read_text()):
-        room = name.split("/")[0] if "/" in name else None
+        reasons = offences_of_core(path, name) if path.is_relative_to(CORE) else []
         if name.endswith(".c"):
-            found.append(f"includes the source file {name}")
-        if own is None:
-            continue
-        if name == "Python.h":
-            found.append("includes Python.h, which no file of the core may")
-        if own == "include" and room in FLOORS:
-            found.append(f"is the public header, but includes {name}")
-        if own in FLOORS and room in FLOORS and FLOORS.index(room) > FLOORS.index(own):
-            found.append(f"is on the floor {own}, but includes {name}, from above")
-    return [f"{path.relative_to(ROOT)}: {text}" for text in found]
+            reasons.append("a source file is compiled, not included")
+        found += [f"{path.relative_to(ROOT)} includes {name}: {reason}" for reason in reasons]
+    return found
 
 
 def main() -> int:
-    files = sorted(path for folder in ("core", "bindings", "tests", "fuzz") for path in (ROOT / folder).rglob("*.[ch]"))
+    """Print all offences, or that there is none."""
+    folders = ("core", "bindings", "tests", "fuzz", "examples", "benchmarks")
+    files = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.[ch]"))
     found = [text for path in files for text in offences(path)]
+    built = set(re.findall(r"'(\w+/\w+\.c)'", (CORE / "meson.build").read_text()))
+    there = {str(path.relative_to(CORE)) for path in CORE.rglob("*.c")}
+    found += [f"core/{name} is in the tree or in core/meson.build, but not in both" for name in sorted(built ^ there)]
     print("\n".join(found) if found else f"{len(files)} files include only what is below them")
     return bool(found)
 

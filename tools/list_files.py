@@ -1,8 +1,8 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""list_files.py DIRECTORY PATTERN...: the files below DIRECTORY that match, a line each, relative to it; hidden ones not.
+"""list_files.py DIRECTORY PATTERN...: the files below DIRECTORY that match, a line each, relative to it.
 
 meson.build asks for tests and modules this way, so that a new one can't be forgotten; only the core is listed by name.
+Hidden files are left out.
 """
 
 import sys

@@ -11,13 +11,15 @@ static void side_begin(size_t size) { (void)size; }
 
 static inline void *side_allocate(size_t size) { return malloc(size); }
 
-static inline bool side_deallocate(void *object, size_t size) {
+static inline bool side_deallocate(void *object, size_t size)
+{
     (void)size;
     free(object);
     return true;
 }
 
-static size_t side_usable_bytes(void *object, size_t size) {
+static size_t side_usable_bytes(void *object, size_t size)
+{
     (void)size;
     return malloc_usable_size(object);
 }
@@ -25,7 +27,8 @@ static size_t side_usable_bytes(void *object, size_t size) {
 static void side_print_memory(void) {}
 
 /* The file that `malloc` comes from: the driver sees by it that a preload took effect. */
-static void side_print_identity(void) {
+static void side_print_identity(void)
+{
     Dl_info info;
     void *symbol = dlsym(RTLD_DEFAULT, "malloc");
     const char *path = dladdr(symbol, &info) != 0 ? info.dli_fname : "?";

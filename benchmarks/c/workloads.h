@@ -4,8 +4,8 @@
  * the compiler inlines them, so that each side pays exactly its own calls: `malloc` of the preloaded library, or the core's
  * functions from a static archive. `main` is here: PROGRAM WORKLOAD SIZE [key=value ...], one JSON object on stdout.
  *
- * A measurement: a warm-up, then `slices` runs of `slice_ms` or a little more; nanoseconds per object (one allocation and
- * its free), one number per slice. Objects are written to once, as programs do, but in `pair`, which repeats the seed's loop.
+ * An object's time is that of one allocation and its free. Objects are written to once, as programs do, but in `pair`, which
+ * repeats the seed's loop.
  */
 #ifndef BENCHMARKS_WORKLOADS_H
 #define BENCHMARKS_WORKLOADS_H
@@ -13,85 +13,42 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
-/* ---- what a side defines --------------------------------------------------------------------------------- */
-
-/* Value of `key` among the command's key=value words, or `otherwise`. Offered to the sides. */
-static long option(const char *key, long otherwise);
-
-static void side_begin(size_t size);                      /* before anything else, by the owner's thread */
-static inline void *side_allocate(size_t size);           /* NULL: out of memory */
-static inline bool side_deallocate(void *object, size_t size);
-static size_t side_usable_bytes(void *object, size_t size); /* size after class rounding */
-static void side_print_memory(void);                      /* more members of the JSON object "memory" */
-static void side_print_identity(void);                    /* a JSON string: who serves the allocations */
-
-/* ---- odds and ends --------------------------------------------------------------------------------------- */
+#include "measure.h"
 
 enum { BATCH_COUNT = 1000, PERMUTATIONS = 8, LIVE_COUNT = 100000, LIVE_MAX_BYTES = 1024 };
 enum { CHUNK_COUNT = 20000, REMOTE_CHUNK_COUNT = 1 << 17 }; /* objects between two looks at the clock */
 
-static int option_count;
-static char **option_words;
+/* ---- what a side defines --------------------------------------------------------------------------------- */
 
-static long option(const char *key, long otherwise) {
-    size_t length = strlen(key);
-    for (int i = 0; i < option_count; i++)
-        if (strncmp(option_words[i], key, length) == 0 && option_words[i][length] == '=')
-            return strtol(option_words[i] + length + 1, NULL, 10);
-    return otherwise;
-}
+static void side_begin(size_t size);            /* before anything else, by the owner's thread */
+static inline void *side_allocate(size_t size); /* NULL: out of memory */
+static inline bool side_deallocate(void *object, size_t size);
+static size_t side_usable_bytes(void *object, size_t size); /* size after class rounding */
+static void side_print_memory(void);                        /* more members of the JSON object "memory" */
+static void side_print_identity(void);                      /* a JSON string: who serves the allocations */
 
-_Noreturn static void fail(const char *what) {
-    fprintf(stderr, "benchmark: %s\n", what);
-    exit(1);
-}
+/* ---- what the workloads do to one object ----------------------------------------------------------------- */
 
-static clockid_t used_clock = CLOCK_THREAD_CPUTIME_ID; /* of one thread: what other processes do costs less of the truth */
-
-static double now_ns(void) {
-    struct timespec t;
-    clock_gettime(used_clock, &t);
-    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-/* The compiler must take it that `object` is used, and that all memory may have changed. */
-static inline void escape(void *object) { __asm__ volatile("" : : "r"(object) : "memory"); }
-
-static inline void touch(void *object) { *(volatile unsigned char *)object = 1; }
-
-static inline uint64_t random_next(uint64_t *state) {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
-
-static inline uint32_t random_below(uint64_t *state, uint32_t bound) {
-    return (uint32_t)(((random_next(state) >> 32) * bound) >> 32);
-}
-
-static inline void *allocate_or_fail(size_t size) {
+static inline void *allocate_or_fail(size_t size)
+{
     void *object = side_allocate(size);
-    if (__builtin_expect(object == NULL, 0)) fail("out of memory");
+    if (__builtin_expect(object == NULL, 0))
+        fail("out of memory");
     return object;
 }
 
-static inline void deallocate_or_fail(void *object, size_t size) {
-    if (__builtin_expect(!side_deallocate(object, size), 0)) fail("a free was refused");
+static inline void deallocate_or_fail(void *object, size_t size)
+{
+    if (__builtin_expect(!side_deallocate(object, size), 0))
+        fail("a free was refused");
 }
 
 /* ---- pair: allocate, deallocate (the seed's benchmark) --------------------------------------------------- */
 
 /* Every workload is a function that serves `objects` objects or a few more, and returns how many. */
-static size_t pair(size_t size, size_t objects) {
+static size_t pair(size_t size, size_t objects)
+{
     for (size_t i = 0; i < objects; i++) {
         void *object = allocate_or_fail(size);
         escape(object);
@@ -104,7 +61,8 @@ static size_t pair(size_t size, size_t objects) {
 
 static uint16_t batch_order[PERMUTATIONS][BATCH_COUNT];
 
-static void batch_order_fill(const char *order) {
+static void batch_order_fill(const char *order)
+{
     uint64_t random = 0x9E3779B97F4A7C15u;
     for (size_t p = 0; p < PERMUTATIONS; p++) {
         for (uint16_t i = 0; i < BATCH_COUNT; i++)
@@ -118,7 +76,8 @@ static void batch_order_fill(const char *order) {
     }
 }
 
-static size_t batches(size_t size, size_t objects) {
+static size_t batches(size_t size, size_t objects)
+{
     static void *batch[BATCH_COUNT];
     size_t done = 0;
     for (size_t round = 0; done < objects; round++, done += BATCH_COUNT) {
@@ -128,7 +87,8 @@ static size_t batches(size_t size, size_t objects) {
             touch(batch[i]);
         }
         escape(batch);
-        for (size_t i = 0; i < BATCH_COUNT; i++) deallocate_or_fail(batch[order[i]], size);
+        for (size_t i = 0; i < BATCH_COUNT; i++)
+            deallocate_or_fail(batch[order[i]], size);
     }
     return done;
 }
@@ -140,16 +100,18 @@ enum { PARCEL_COUNT = 256, RING_COUNT = 16, SPINS_BEFORE_YIELD = 2000 };
 /* Parcels of objects; sent - RING_COUNT <= freed <= sent. The sender writes the parcels in [freed, freed + RING_COUNT). */
 static struct {
     void *parcels[RING_COUNT][PARCEL_COUNT];
-    _Alignas(128) _Atomic size_t sent;    /* written by the allocating thread */
-    _Alignas(128) _Atomic size_t freed;   /* written by the freeing thread */
+    _Alignas(128) _Atomic size_t sent;  /* written by the allocating thread */
+    _Alignas(128) _Atomic size_t freed; /* written by the freeing thread */
     _Alignas(128) atomic_bool over;
     size_t size;
 } ring;
 
-static inline void wait_until_above(_Atomic size_t *count, size_t limit) {
+static inline void wait_until_above(_Atomic size_t *count, size_t limit)
+{
     for (unsigned spins = 1; atomic_load_explicit(count, memory_order_acquire) <= limit; spins++) {
         if (spins % SPINS_BEFORE_YIELD == 0) {
-            if (atomic_load_explicit(&ring.over, memory_order_relaxed)) return;
+            if (atomic_load_explicit(&ring.over, memory_order_relaxed))
+                return;
             sched_yield();
         }
 #if defined(__x86_64__)
@@ -160,22 +122,28 @@ static inline void wait_until_above(_Atomic size_t *count, size_t limit) {
     }
 }
 
-static void *free_parcels(void *unused) {
+static void *free_parcels(void *unused)
+{
     for (size_t taken = 0;; taken++) {
         wait_until_above(&ring.sent, taken);
-        if (atomic_load_explicit(&ring.over, memory_order_relaxed)) return unused;
+        if (atomic_load_explicit(&ring.over, memory_order_relaxed))
+            return unused;
         void **parcel = ring.parcels[taken % RING_COUNT];
-        for (size_t i = 0; i < PARCEL_COUNT; i++) deallocate_or_fail(parcel[i], ring.size);
+        for (size_t i = 0; i < PARCEL_COUNT; i++)
+            deallocate_or_fail(parcel[i], ring.size);
         atomic_store_explicit(&ring.freed, taken + 1, memory_order_release);
     }
 }
 
 /* The n-th processor that this process may use: two threads that share one would measure the scheduler. */
-static void run_on(pthread_t thread, int n) {
+static void run_on(pthread_t thread, int n)
+{
     cpu_set_t allowed, one;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        return;
     for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &allowed) || n-- > 0) continue;
+        if (!CPU_ISSET(cpu, &allowed) || n-- > 0)
+            continue;
         CPU_ZERO(&one);
         CPU_SET(cpu, &one);
         pthread_setaffinity_np(thread, sizeof one, &one);
@@ -184,24 +152,29 @@ static void run_on(pthread_t thread, int n) {
     fail("remote needs two processors");
 }
 
-static pthread_t remote_start(size_t size) {
+static pthread_t remote_start(size_t size)
+{
     pthread_t thread;
     ring.size = size;
-    if (pthread_create(&thread, NULL, free_parcels, NULL) != 0) fail("no second thread");
+    if (pthread_create(&thread, NULL, free_parcels, NULL) != 0)
+        fail("no second thread");
     run_on(thread, 1);
     run_on(pthread_self(), 0);
     return thread;
 }
 
-static void remote_stop(pthread_t thread) {
+static void remote_stop(pthread_t thread)
+{
     atomic_store(&ring.over, true);
     pthread_join(thread, NULL);
 }
 
-static size_t remote(size_t size, size_t objects) {
+static size_t remote(size_t size, size_t objects)
+{
     size_t first = atomic_load_explicit(&ring.sent, memory_order_relaxed), sent = first;
     for (; (sent - first) * PARCEL_COUNT < objects; sent++) {
-        if (sent >= RING_COUNT) wait_until_above(&ring.freed, sent - RING_COUNT);
+        if (sent >= RING_COUNT)
+            wait_until_above(&ring.freed, sent - RING_COUNT);
         void **parcel = ring.parcels[sent % RING_COUNT];
         for (size_t i = 0; i < PARCEL_COUNT; i++) {
             parcel[i] = allocate_or_fail(size);
@@ -222,32 +195,40 @@ static struct {
     size_t resident_before_bytes;
 } live;
 
-static size_t resident_bytes(void) { /* PSS: memory shared with other processes counts in part */
+static size_t resident_bytes(void)
+{ /* PSS: memory shared with other processes counts in part */
     FILE *file = fopen("/proc/self/smaps_rollup", "r");
     char line[256];
     size_t kibibytes = 0;
     while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (sscanf(line, "Pss: %zu kB", &kibibytes) == 1) break;
-    if (file != NULL) fclose(file);
+        if (sscanf(line, "Pss: %zu kB", &kibibytes) == 1)
+            break;
+    if (file != NULL)
+        fclose(file);
     return kibibytes * 1024;
 }
 
-static inline void live_renew(size_t i) {
+static inline void live_renew(size_t i)
+{
     uint32_t size = 1 + random_below(&live.random, LIVE_MAX_BYTES);
     live.sizes[i] = size;
     live.objects[i] = allocate_or_fail(size);
     touch(live.objects[i]);
 }
 
-static void live_start(uint64_t seed) {
+static void live_start(uint64_t seed)
+{
     live.random = seed * 0x9E3779B97F4A7C15u + 1;
-    for (size_t i = 0; i < LIVE_COUNT; i++) live.sizes[i] = 1, live.objects[i] = &live; /* the tables' own memory, first */
+    for (size_t i = 0; i < LIVE_COUNT; i++)
+        live.sizes[i] = 1, live.objects[i] = &live; /* the tables' own memory, first */
     resident_bytes();
     live.resident_before_bytes = resident_bytes();
-    for (size_t i = 0; i < LIVE_COUNT; i++) live_renew(i);
+    for (size_t i = 0; i < LIVE_COUNT; i++)
+        live_renew(i);
 }
 
-static size_t live_replace(size_t unused_size, size_t objects) {
+static size_t live_replace(size_t unused_size, size_t objects)
+{
     (void)unused_size;
     for (size_t n = 0; n < objects; n++) {
         size_t i = random_below(&live.random, LIVE_COUNT);
@@ -257,7 +238,8 @@ static size_t live_replace(size_t unused_size, size_t objects) {
     return objects;
 }
 
-static void live_print(void) {
+static void live_print(void)
+{
     size_t requested = 0, usable = 0;
     for (size_t i = 0; i < LIVE_COUNT; i++) {
         requested += live.sizes[i];
@@ -269,32 +251,12 @@ static void live_print(void) {
     printf("}");
 }
 
-/* ---- measuring ------------------------------------------------------------------------------------------- */
+/* ---- the program ---------------------------------------------------------------------------------------- */
 
-/* Calls `workload` for `chunk` objects at a time until `at_least_ns` and `at_least_objects` are reached; ns per object. */
-static double run_for(size_t (*workload)(size_t size, size_t objects), size_t size, size_t chunk, double at_least_ns,
-                      size_t at_least_objects) {
-    size_t done = 0;
-    double start = now_ns(), spent_ns = 0;
-    while (spent_ns < at_least_ns || done < at_least_objects) {
-        done += workload(size, chunk);
-        spent_ns = now_ns() - start;
-    }
-    return spent_ns / (double)done;
-}
-
-static void measure(size_t (*workload)(size_t size, size_t objects), size_t size, size_t chunk, size_t warm_up_objects) {
-    double slice_ns = 1e6 * (double)option("slice_ms", 10);
-    long slices = option("slices", 7);
-    run_for(workload, size, chunk, 3 * slice_ns, warm_up_objects);
-    printf(", \"ns\": [");
-    for (long i = 0; i < slices; i++)
-        printf("%s%.4f", i > 0 ? ", " : "", run_for(workload, size, chunk, slice_ns, 1));
-    printf("]");
-}
-
-int main(int argc, char **argv) {
-    if (argc < 3) fail("usage: PROGRAM pair|fifo|lifo|random|remote|live SIZE [slice_ms=N] [slices=N] ...");
+int main(int argc, char **argv)
+{
+    if (argc < 3)
+        fail("usage: PROGRAM pair|fifo|lifo|random|remote|live SIZE [slice_ms=N] [slices=N] ...");
     const char *workload = argv[1];
     size_t size = (size_t)strtol(argv[2], NULL, 10);
     option_count = argc - 3;
@@ -315,7 +277,8 @@ int main(int argc, char **argv) {
         measure(live_replace, size, CHUNK_COUNT, 5 * LIVE_COUNT);
         live_print();
     } else {
-        if (strcmp(workload, "fifo") && strcmp(workload, "lifo") && strcmp(workload, "random")) fail("no such workload");
+        if (strcmp(workload, "fifo") && strcmp(workload, "lifo") && strcmp(workload, "random"))
+            fail("no such workload");
         batch_order_fill(workload);
         measure(batches, size, CHUNK_COUNT, 0);
     }

@@ -10,15 +10,18 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.rounds import Figures, Ratio, RowResult, ratio_to, spread
 from harness.rows import BEST, MAPPED_LIMIT, Bar, HandleRow
-from harness.sides import Side
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from harness.sides import Side
 
 
 @dataclass(frozen=True)

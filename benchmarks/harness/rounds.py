@@ -11,13 +11,15 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.rows import BEST, Bar, HandleRow, Row
 from harness.sides import GLIBC, Side
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Figures = dict[str, list[float]]
 """Per side (or statement): one number per round."""

@@ -63,7 +63,7 @@ MAPPED_LIMIT = 1.05
 
 @dataclass(frozen=True)
 class HandleRow:
-    """One statement in Python. `per` is how many objects a run of it serves; `needs` the module that it is skipped without."""
+    """One statement in Python. `per`: objects that a run serves; `needs`: modules that it is skipped without."""
 
     name: str
     statement: str

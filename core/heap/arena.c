@@ -9,8 +9,8 @@
 
 #include "base/check.h"
 
-/* More than any machine addresses, in pages of 64 KiB, and what the sets of page numbers can hold. */
-#define ARENA_MAX_PAGES ((size_t)1 << 28)
+/* 1 TiB in pages of 64 KiB; more is for further ranges. */
+#define ARENA_MAX_PAGES ((size_t)1 << 24)
 
 static void *reserve(size_t bytes)
 {

@@ -111,14 +111,16 @@ static void free_one(model *m)
 static void free_wrongly(model *m)
 {
     size_t size = 64, align = 8;
-    char *object = m->count > 0 ? m->live[pick(m, m->count)].object : NULL;
+    uintptr_t address = m->count > 0 ? (uintptr_t)m->live[pick(m, m->count)].object : 0,
+              page = address & ~(uintptr_t)4095;
     switch (pick(m, 6)) {
-    case 0: object += object != NULL ? 1 + pick(m, 63) : 0; break;
-    case 1: object = (char *)(random_word(&m->source) >> pick(m, 60)); break;
-    case 2: object = (char *)((uintptr_t)object & ~(uintptr_t)4095) + pick(m, 4096); break;
-    case 3: object = (char *)((uintptr_t)object & ~(uintptr_t)4095) + 8 * pick(m, 512); break;
+    case 0: address += 1 + pick(m, 63); break;
+    case 1: address = (uintptr_t)(random_word(&m->source) >> pick(m, 60)); break;
+    case 2: address = page + pick(m, 4096); break;
+    case 3: address = page + 8 * pick(m, 512); break;
     default: break;
     }
+    void *object = (void *)address;
     random_layout(m, &size, &align);
     slabmalloc_status expected = shadow_judge(m->shadow, object, size, align);
     if (expected == SLABMALLOC_OK) /* by chance it is right */

@@ -149,7 +149,7 @@ class ZoneModel(RuleBasedStateMachine):
         page_bytes = self.pair.sides[0].memory.pages[place[0]].SIZE
         index = self.classes.index_of(size, align)
         slot_bytes = self.classes.sizes[index]
-        unused = (page_bytes // slot_bytes - by) * slot_bytes
+        unused = -by % (page_bytes // slot_bytes) * slot_bytes  # on this page, whichever slot it is
         elsewhere = new_page()
 
         def wrong_address(side: Side) -> int:

@@ -25,7 +25,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def complaints(client: Path, cache: Path) -> list[str]:
-    """What strict mypy says of a client, without this project's configuration; what it says of the package is not the client's."""
+    """Strict mypy's errors of a client, without this project's configuration and without the package's own."""
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", cache, client]
     path = {"MYPYPATH": str(PACKAGE.parent)} if "site-packages" not in PACKAGE.parts else {}
     result = subprocess.run([*map(str, command)], cwd=cache, env=path, capture_output=True, text=True, check=False)

@@ -69,7 +69,7 @@ def zones() -> None:
     assert_type(zone.get_max_size(100), int | None)
     assert_type(zone.MAX_ALLOC_SIZE, int)
     assert_type(zone.reclaim(), int)
-    assert_type(zone.try_reclaim_base_pages(1, lambda page: None), int)
+    assert_type(zone.try_reclaim_base_pages(1, print), int)
     assert_type(zone.stats(), ZoneStats)
     assert_type(zone.stats().classes, tuple[ClassStats, ...])
     zone.refill(layout, ObjectPage(bytearray(8192)))

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import gc
 import weakref
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from forms import Memory
 
+from forms import Memory
 from slabmalloc.errors import InvalidLayout, OutOfMemory
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 numpy = pytest.importorskip("numpy")
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from forms import Memory, native
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 numpy = pytest.importorskip("numpy")
 needs_dlpack = pytest.mark.skipif(native is None, reason="the form in plain Python makes no capsules")

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from forms import Memory
 
+from forms import Memory
 from slabmalloc import ObjectCache
 from slabmalloc.errors import DoubleFree, InvalidFree, InvalidLayout, OutOfMemory
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 class Bench:

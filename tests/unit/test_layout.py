@@ -6,12 +6,14 @@ from __future__ import annotations
 import copy
 import pickle
 from array import array
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from slabmalloc.errors import AllocationError, InvalidLayout
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 numpy = pytest.importorskip("numpy")
 

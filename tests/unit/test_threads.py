@@ -10,13 +10,12 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from forms import Memory, native
 
+from forms import Memory, native
 from slabmalloc.errors import DoubleFree, OutOfMemory
 
 if native is None:
@@ -24,6 +23,9 @@ if native is None:
 
 from slabmalloc import Layout, ZoneAllocator
 from slabmalloc._native import c_functions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 OK, INVALID_LAYOUT, FOREIGN, WRONG_CLASS, INTERIOR, DOUBLE = 0, 2, 3, 4, 5, 6
 LAYOUT = Layout.from_size_align(64, 8)
@@ -171,46 +173,56 @@ def test_a_buffer_freed_elsewhere_behind_its_back(zone: ZoneAllocator, monkeypat
 # ---- many at once ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("freers", [1, 3])
-def test_nothing_is_lost_or_doubled(zone: ZoneAllocator, freers: int) -> None:
-    count, sizes = 15_000, (16, 64, 500)
-    layouts = [Layout.from_size_align(size, 8) for size in sizes]
-    handle, queue = zone.handle, SimpleQueue[Any]()
-    held: set[int] = set()  # handed out and not yet on the way back
-    bad: list[str] = []
+class Traffic:
+    """Stamped objects on their way from an owner, who frees each fourth itself, to threads that free the others."""
 
-    def own() -> None:
-        for stamp in range(1, count + 1):
-            layout = layouts[stamp % 3]
-            address = zone.allocate(layout)
-            if address in held:
-                bad.append(f"{address:#x} was handed out twice")
-            held.add(address)
+    def __init__(self, zone: ZoneAllocator, count: int, freers: int) -> None:
+        self.zone = zone
+        self.count = count
+        self.freers = freers
+        self.layouts = [Layout.from_size_align(size, 8) for size in (16, 64, 500)]
+        self.queue: SimpleQueue[tuple[int, int, int] | None] = SimpleQueue()
+        self.bad: list[str] = []
+
+    def own(self) -> None:
+        held: list[tuple[int, Layout]] = []
+        for stamp in range(1, self.count + 1):
+            layout = self.layouts[stamp % 3]
+            address = self.zone.allocate(layout)
             word_at(address).value = stamp
-            if stamp % 4 == 0:  # some the owner frees itself
-                held.remove(address)
-                zone.deallocate(address, layout)
+            if stamp % 4 == 0:
+                self.zone.deallocate(address, layout)
+            elif stamp % 5 == 0:
+                held.append((address, layout))
             else:
-                if stamp % 97 == 0:
-                    zone.stats()
-                held.remove(address)
-                queue.put((address, stamp, layout.size))
-        for _ in range(freers):
-            queue.put(None)
+                self.queue.put((address, stamp, layout.size))
+            if stamp % 97 == 0:
+                self.zone.stats()
+        if len({address for address, _ in held}) != len(held):
+            self.bad.append("an object was handed out twice")
+        for address, layout in held:
+            self.queue.put((address, word_at(address).value, layout.size))
+        for _ in range(self.freers):
+            self.queue.put(None)
 
-    def free() -> None:
-        while (item := queue.get()) is not None:
+    def free(self) -> None:
+        handle = self.zone.handle
+        while (item := self.queue.get()) is not None:
             address, stamp, size = item
             if word_at(address).value != stamp:
-                bad.append(f"{address:#x} has another's stamp")
+                self.bad.append(f"{address:#x} has another's stamp")
             if (status := remote_free(handle, address, size, 8)) != OK:
-                bad.append(f"status {status} of {address:#x}")
+                self.bad.append(f"status {status} of {address:#x}")
 
-    in_threads(own, *[free] * freers)
-    assert bad == []
+
+@pytest.mark.parametrize("freers", [1, 3])
+def test_nothing_is_lost_or_doubled(zone: ZoneAllocator, freers: int) -> None:
+    traffic = Traffic(zone, 15_000, freers)
+    in_threads(traffic.own, *[traffic.free] * freers)
+    assert traffic.bad == []
     stats = zone.stats()
     assert stats.conserved
-    assert (stats.live_objects, stats.remote_frees, stats.late_double_frees) == (0, count - count // 4, 0)
+    assert (stats.live_objects, stats.remote_frees, stats.late_double_frees) == (0, 15_000 * 3 // 4, 0)
     zone.audit()
     zone.reclaim()
     assert zone.stats().mapped_bytes == 0
@@ -309,7 +321,7 @@ def test_buffers_end_in_any_thread(zone: ZoneAllocator) -> None:
     zone.close()
 
 
-def test_a_zone_that_closes_while_its_pager_is_at_work(memory: Memory) -> None:
+def test_a_zone_that_closes_while_its_pager_is_at_work() -> None:
     class Closing(Memory):
         def allocate_page(self, page_type: Any = None) -> Any:
             zone.close()

@@ -11,6 +11,7 @@ runner=()
 case $name in
     # Short runs in a slow build find what long ones find.
     asan | tsan | aarch64) export SLABMALLOC_MODEL_STEPS=${SLABMALLOC_MODEL_STEPS:-2000} ;;&
+    aarch64) export SLABMALLOC_EMULATED=1 ;;
     # Where a kernel randomizes addresses further than ThreadSanitizer's map reaches, its programs don't even start.
     tsan) setarch --addr-no-randomize true 2> /dev/null && runner=(setarch --addr-no-randomize) ;;
 esac

@@ -52,6 +52,8 @@ class Memory:
         trouble, self.trouble = self.trouble, None
         if isinstance(trouble, BaseException):
             raise trouble
+        if isinstance(trouble, Page) and trouble in self.pages and not trouble.in_use:
+            trouble = None  # the page came back meanwhile, and would be no trouble
         if trouble is not None:
             return trouble  # type: ignore[no-any-return]
         if len(self.out) >= self.limit:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Types of the extension; its documentation is in _native.pyx and _mapping.pxi."""
+# Types of the extension; its documentation is in _native.pyx and _mapping.pxi.
 
 from array import array
 from collections.abc import Iterable, Sequence

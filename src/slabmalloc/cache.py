@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: MIT
 """A cache of constructed objects over a zone (floor 5).
 
-J. Bonwick, "The Slab Allocator: An Object-Caching Kernel Memory Allocator" (USENIX Summer 1994): what is costly to set up
-should be set up once. A freed object keeps its constructed state and waits, and is taken apart only when its memory is
-to go back. To the zone every object of the cache is live; the cache knows which of them wait.
+J. Bonwick, "The Slab Allocator: An Object-Caching Kernel Memory Allocator" (USENIX Summer 1994): what is costly to set
+up should be set up once. A freed object keeps its constructed state and waits, and is taken apart only when its memory
+is to go back. To the zone every object of the cache is live; the cache knows which of them wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .errors import DoubleFree, InvalidFree
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
-    from . import Layout, ZoneAllocator
+    from ._native import Layout
+    from .zone import ZoneAllocator
 
 __all__ = ["ObjectCache"]
 
@@ -61,8 +62,10 @@ class ObjectCache:
         return len(self._idle)
 
     def allocate(self) -> int:
-        """Address of a constructed object. Raises what `zone.allocate` raises, and what the constructor raises; then nothing
-        is allocated."""
+        """Address of a constructed object.
+
+        Raises what `zone.allocate` and the constructor raise; then nothing is allocated.
+        """
         if self._idle:
             address = self._idle.popitem()[0]
         else:

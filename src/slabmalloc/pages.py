@@ -22,11 +22,15 @@ MIN_PAGE_BYTES = 4096
 MAX_PAGE_BYTES = 1 << 30
 
 
-def address_of(buffer: Buffer) -> int:
-    """Address of the first byte of a writable, C-contiguous buffer of at least one byte."""
-    import ctypes  # only who makes pages pays for its import
+try:
+    from ._native import address_of
+except ImportError:
 
-    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+    def address_of(buffer: Buffer) -> int:
+        """Address of the first byte of a writable, C-contiguous buffer of at least one byte."""
+        import ctypes  # only who makes pages pays for its import
+
+        return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
 class Page:

@@ -25,7 +25,7 @@ from .pages import LargeObjectPage, ObjectPage, Page, page_type, readable_bytes
 from .size_classes import GRANULE_BYTES, MAX_BASE_BYTES, MAX_BYTES, SizeClasses
 from .slab_format import carried_by, slab_geometry, wipe
 from .slab_lists import SizeClassLists, Slab
-from .stats import ZoneStats
+from .zone_stats import ZoneStats
 
 if TYPE_CHECKING:
     from typing import Self

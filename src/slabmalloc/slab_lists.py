@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .errors import InvalidPage
 from .slab_format import TRAILER, Bitset, carried_by, slab_geometry, trailer_of
-from .stats import ClassStats
+from .zone_stats import ClassStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

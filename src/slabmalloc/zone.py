@@ -7,20 +7,19 @@ when every page goes back once. `slabmalloc.reference` says in plain Python what
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import prod
 from sys import maxsize
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from . import _native
-from ._native import Buffer, Layout
+from ._native import Layout
 from .errors import InvalidLayout, InvalidPage, OutOfMemory
 from .pages import ObjectPage, Page, readable_bytes
 from .size_classes import GRANULE_BYTES, MAX_BASE_BYTES, MAX_BYTES, SizeClasses
 from .slab_format import wipe
-from .stats import ClassStats, ZoneStats
+from .zone_stats import ClassStats, ZoneStats
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
     import numpy
@@ -188,7 +187,7 @@ class SCAllocator(Allocator):
         self._refill(Layout.from_size_align(self.size, 1), page)
 
     def try_reclaim_pages(self, to_reclaim: int, dealloc: Callable[[Page], object]) -> int:
-        """Calls `dealloc` with each of up to `to_reclaim` empty pages, which has left the allocator; returns how many."""
+        """Calls `dealloc` with each of up to `to_reclaim` empty pages, which have left; returns how many."""
         return self._reclaim(self.page_type, to_reclaim, dealloc)
 
 
@@ -210,8 +209,8 @@ class ZoneAllocator(Allocator):
     slabmalloc.errors.DoubleFree: ... is free already: slot 0 of ...
     """
 
-    MAX_ALLOC_SIZE: ClassVar[int] | int = MAX_BYTES
-    MAX_BASE_ALLOC_SIZE: ClassVar[int] | int = MAX_BASE_BYTES
+    MAX_ALLOC_SIZE: int = MAX_BYTES
+    MAX_BASE_ALLOC_SIZE: int = MAX_BASE_BYTES
 
     def __init__(self, pager: Pager | None = None, *, size_classes: SizeClasses | None = None) -> None:
         classes = SizeClasses.default() if size_classes is None else size_classes
@@ -228,7 +227,8 @@ class ZoneAllocator(Allocator):
     def refill(self, layout: Layout, page: Page) -> None:
         """Takes an empty page for the class of a layout up to MAX_BASE_ALLOC_SIZE.
 
-        InvalidLayout: the layout lives on large pages, or the page is of another type. InvalidPage: in use, or it carries a slab.
+        InvalidLayout: the layout lives on large pages, or the page is of another type. InvalidPage: it is in use, or
+        carries a slab.
         """
         if self._class_bytes(layout) > self.MAX_BASE_ALLOC_SIZE:
             raise InvalidLayout(f"{layout} lives on large pages: use refill_large")
@@ -241,7 +241,7 @@ class ZoneAllocator(Allocator):
         self._refill(layout, page)
 
     def try_reclaim_base_pages(self, to_reclaim: int, dealloc: Callable[[Page], object]) -> int:
-        """Calls `dealloc` with each of up to `to_reclaim` empty base pages, which has left the zone; returns how many."""
+        """Calls `dealloc` with each of up to `to_reclaim` empty base pages, which have left; returns how many."""
         return self._reclaim(self.size_classes.base_page, to_reclaim, dealloc)
 
     def try_reclaim_large_pages(self, to_reclaim: int, dealloc: Callable[[Page], object]) -> int:
@@ -256,4 +256,4 @@ class ZoneAllocator(Allocator):
         import numpy
 
         layout = Layout.for_dtype(dtype, shape if isinstance(shape, tuple) else (shape,))
-        return numpy.ndarray(shape, dtype, self.buffer(layout.size, layout.align))
+        return numpy.ndarray(shape, dtype, memoryview(self.buffer(layout.size, layout.align)))

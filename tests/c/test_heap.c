@@ -426,9 +426,15 @@ static int try_half_a_gigabyte(void)
     return memory == MAP_FAILED ? 0 : 98; /* emulators may not keep the limit */
 }
 
+/* Sanitizers need the address space themselves; an emulator may even keep a table of every page that is reserved. */
+static bool limits_are_kept(void)
+{
+    return !UNDER_ASAN && !UNDER_TSAN && in_limited_child(64 * (size_t)MIB, try_half_a_gigabyte) == 0;
+}
+
 static void reserve_falls_back_step_by_step(void)
 {
-    if (UNDER_ASAN || UNDER_TSAN || in_limited_child(64 * (size_t)MIB, try_half_a_gigabyte) != 0)
+    if (!limits_are_kept())
         return;
     for (size_t bytes = 4 * (size_t)MIB; bytes <= (size_t)40 << 30; bytes += bytes / 2)
         CHECK_EQUAL(in_limited_child(bytes, create_in_little_space), 0);

@@ -40,7 +40,7 @@ def test_clients_are_typed(cache: Path) -> None:
 
 def test_the_checker_checks(cache: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
-    wrong.write_text("from slabmalloc.stats import ClassStats\nsize: str = ClassStats(64, 4096, 63).capacity\n")
+    wrong.write_text("from slabmalloc.zone_stats import ClassStats\nsize: str = ClassStats(64, 4096, 63).capacity\n")
     (complaint,) = complaints(wrong, cache)
     assert 'expression has type "int", variable has type "str"' in complaint
 

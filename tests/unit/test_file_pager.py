@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from segments import (
     KIB,
     MIB,
@@ -18,7 +19,6 @@ from segments import (
     until_refused,
     write_at,
 )
-
 from slabmalloc import reference
 from slabmalloc.errors import InvalidPage, OutOfMemory
 from slabmalloc.pagers import FilePager, LimitingPager, RetainingPager, StatisticsPager

@@ -10,6 +10,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+
 from segments import (
     KIB,
     MIB,
@@ -21,7 +22,6 @@ from segments import (
     read_at,
     run,
 )
-
 from slabmalloc import reference
 from slabmalloc.errors import InvalidPage
 from slabmalloc.pagers import FilePager, Recovery

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from segments import (
     GIB,
     KIB,
@@ -21,7 +22,6 @@ from segments import (
     flip,
     head_bytes,
 )
-
 from slabmalloc import reference
 from slabmalloc.errors import InvalidPage
 from slabmalloc.pagers import FilePager

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from segments import run
 
+from segments import run
 from slabmalloc import reference
 from slabmalloc.errors import InvalidPage
 from slabmalloc.pagers import SharedMemoryPager

@@ -23,7 +23,7 @@ from slabmalloc import errors, pages, reference, size_classes
 from slabmalloc.errors import InvalidPage, OutOfMemory
 from slabmalloc.pages import LargeObjectPage, Page, page_type
 from slabmalloc.size_classes import SizeClasses
-from slabmalloc.stats import ClassStats, ZoneStats
+from slabmalloc.zone_stats import ClassStats, ZoneStats
 
 if TYPE_CHECKING:
     from types import ModuleType

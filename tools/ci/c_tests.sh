@@ -7,6 +7,7 @@ name=$1 build=build/c-$1
 shift
 export PATH=$PWD/.venv/bin:$PATH
 export ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
+mkdir -p build
 runner=()
 case $name in
     # Short runs in a slow build find what long ones find.

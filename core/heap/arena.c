@@ -77,7 +77,7 @@ static void members_remove(const arena *a, word *set, size_t number)
 /* The lowest member, which is removed; SIZE_MAX: the set is empty. */
 static size_t members_pop(const arena *a, word *set)
 {
-    size_t at = bitset_next_word(&a->shape, set, 0);
+    size_t at = bitset_first_word(&a->shape, set);
     if (at == SIZE_MAX)
         return SIZE_MAX;
     size_t number = at * WORD_BITS + word_lowest(word_get(&set[at]));

@@ -107,63 +107,43 @@ void bitset_lower(const bitset_shape *shape, word *words, size_t index)
     }
 }
 
-size_t bitset_next_word(const bitset_shape *shape, const word *words, size_t from)
-{
-    if (from < shape->offset[1] && word_get(&words[from]) != 0)
-        return from;
-    /* Climb until a word says that something follows, then go down to the first of it. */
-    size_t index = from;
-    for (uint32_t level = 1; level < shape->levels; level++) {
-        size_t above = (index + 1) / WORD_BITS;
-        if (above >= shape->offset[level + 1] - shape->offset[level])
-            return SIZE_MAX;
-        uint64_t later = word_get(&words[shape->offset[level] + above]) & (UINT64_MAX << ((index + 1) % WORD_BITS));
-        if (later != 0) {
-            index = above * WORD_BITS + word_lowest(later);
-            for (level--; level > 0; level--)
-                index = index * WORD_BITS + word_lowest(word_get(&words[shape->offset[level] + index]));
-            return index;
-        }
-        index = above;
-    }
-    return SIZE_MAX;
-}
-
 bitset_shared bitset_share(const bitset_shape *shape, word *words, size_t index)
 {
-    uint64_t old = atomic_fetch_or_explicit(&words[index / WORD_BITS], word_bit(index), memory_order_seq_cst);
+    uint64_t old = atomic_fetch_or_explicit(&words[index / WORD_BITS], word_bit(index), memory_order_acq_rel);
     if (old != 0)
         return (old & word_bit(index)) != 0 ? BITSET_MEMBER : BITSET_JOINED;
     for (uint32_t level = 1; old == 0 && level < shape->levels; level++) {
         index /= WORD_BITS;
         old = atomic_fetch_or_explicit(&words[shape->offset[level] + index / WORD_BITS], word_bit(index),
-                                       memory_order_seq_cst);
+                                       memory_order_acq_rel);
     }
-    return BITSET_BEGAN;
+    return old == 0 ? BITSET_BEGAN : BITSET_JOINED;
 }
 
-void bitset_move_below(const bitset_shape *shape, word *from, word *to, uint32_t count)
+bool bitset_move_below(const bitset_shape *shape, word *from, word *to, uint32_t count)
 {
     /* On each level so many leave `from` (a word that keeps a member keeps its bit above) and so many enter `to`. */
     uint32_t leave = count, enter = count;
+    uint64_t top = 0;
     for (uint32_t level = 0; level < shape->levels; level++) {
         for (uint32_t i = 0; i * WORD_BITS < enter; i++) {
             uint32_t left = leave > i * WORD_BITS ? leave - i * WORD_BITS : 0;
             uint64_t out = left >= WORD_BITS ? UINT64_MAX : word_bit(left) - 1;
             uint64_t in = enter - i * WORD_BITS >= WORD_BITS ? UINT64_MAX : word_bit(enter) - 1;
             word *w = &from[shape->offset[level] + i];
+            top = atomic_fetch_or_explicit(&to[shape->offset[level] + i], in, memory_order_acq_rel);
             word_set(w, word_get(w) & ~out);
-            atomic_fetch_or_explicit(&to[shape->offset[level] + i], in, memory_order_seq_cst);
         }
         leave /= WORD_BITS;
         enter = enter / WORD_BITS + (enter % WORD_BITS != 0);
     }
+    return top == 0;
 }
 
 static void take_word(const bitset_shape *shape, word *words, uint32_t level, size_t index,
                       void (*taken)(void *context, size_t index, uint64_t bits), void *context)
 {
-    uint64_t bits = atomic_exchange_explicit(&words[shape->offset[level] + index], 0, memory_order_seq_cst);
+    uint64_t bits = atomic_exchange_explicit(&words[shape->offset[level] + index], 0, memory_order_acq_rel);
     if (bits != 0 && level == 0)
         taken(context, index, bits);
     for (; level > 0 && bits != 0; bits &= bits - 1)

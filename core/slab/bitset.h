@@ -50,15 +50,27 @@ bool bitset_is_valid(const bitset_shape *shape, const word *words);
 void bitset_raise(const bitset_shape *shape, word *words, size_t index);
 void bitset_lower(const bitset_shape *shape, word *words, size_t index);
 
-/* The first level-0 word at or after `from` that is not zero, or SIZE_MAX. */
-size_t bitset_next_word(const bitset_shape *shape, const word *words, size_t from);
+/* The first level-0 word that is not zero, or SIZE_MAX: one step a level. */
+ALWAYS_INLINE size_t bitset_first_word(const bitset_shape *shape, const word *words)
+{
+    if (LIKELY(shape->levels == 2)) {
+        uint64_t top = word_get(&words[shape->offset[1]]);
+        return top == 0 ? SIZE_MAX : word_lowest(top);
+    }
+    if (word_get(&words[shape->offset[shape->levels - 1]]) == 0)
+        return SIZE_MAX;
+    size_t index = 0;
+    for (uint32_t level = shape->levels - 1; level > 0; level--)
+        index = index * WORD_BITS + word_lowest(word_get(&words[shape->offset[level] + index]));
+    return index;
+}
 
-/* [any thread] Adds a member, and says what it found: the member itself, others in its word, or an empty word. */
+/* [any thread] Adds a member, and says what it found: the member itself, others on the way to the top, or an empty set. */
 typedef enum bitset_shared { BITSET_MEMBER, BITSET_JOINED, BITSET_BEGAN } bitset_shared;
 bitset_shared bitset_share(const bitset_shape *shape, word *words, size_t index);
 /* Members [0, count), all in `from`, all absent from `to`, go from one to the other; count < bits. The caller is the
- * writer of `from`, and `to` is shared. */
-void bitset_move_below(const bitset_shape *shape, word *from, word *to, uint32_t count);
+ * writer of `from`, and `to` is shared. True: its top word was zero. */
+bool bitset_move_below(const bitset_shape *shape, word *from, word *to, uint32_t count);
 /* [one taker] Removes every member, calling `taken(context, word index, bits)` for each word; see zone/remote.h for
  * what is seen of concurrent shares. */
 void bitset_take(const bitset_shape *shape, word *words, void (*taken)(void *context, size_t index, uint64_t bits),

@@ -55,10 +55,10 @@ typedef struct slab {
     word *local;            /* remote begins right behind it */
     struct slabmalloc_sc *sc;
     struct slab *next, *prev;
-    struct slab *pending_next;  /* of whoever set is_pending, until the owner pops it */
+    struct slab *pending_next;  /* of whoever pushes the slab on the stack, until the owner has popped it */
     uint32_t free_count;        /* |local|; not kept while current */
     uint32_t limit;             /* free_count at which the slab changes lists */
-    _Atomic uint8_t is_pending; /* others set it, the owner clears it: on the allocator's stack, or about to be */
+    _Atomic uint8_t is_pending; /* a hint: on the allocator's stack, or about to be */
     uint8_t list;
     uint16_t purged; /* the heap's: OS pages of this slab that are purged, a bit each */
 } slab;

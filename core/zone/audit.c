@@ -50,7 +50,7 @@ static void audit_cursor(auditing *a)
                 "the current slab is not the one of the cursor");
     fail_unless(a, sc->current_capacity == sc->geometry.capacity,
                 "the current slab's capacity is not that of its class");
-    size_t at = bitset_next_word(&sc->geometry.shape, s->local, 0);
+    size_t at = bitset_first_word(&sc->geometry.shape, s->local);
     if (at == SIZE_MAX) {
         fail_unless(a, sc->next == NO_SLOT && sc->next_word == NULL,
                     "the current slab has no free slot, but there is a cursor");

@@ -10,22 +10,24 @@ enum { FIRST_LOG2 = 4 };
 
 slab registry_nothing = {.page = 1, .list = SLAB_UNUSED};
 
-static registry_table *table_new(store *store, uint32_t log2)
+static registry_table *table_new(store *store, uint32_t log2, uint32_t page_log2)
 {
     size_t entries = (size_t)1 << log2;
     registry_table *table = store_take(store, sizeof(registry_table) + entries * sizeof(slab *));
     if (table != NULL) {
         table->shift = WORD_BITS - log2;
         table->mask = entries - 1;
+        table->factor = hash_multiply(1) >> page_log2 | 1;
         for (size_t at = 0; at < entries; at++)
             atomic_init(&table->entries[at], &registry_nothing);
     }
     return table;
 }
 
-bool registry_init(registry *r, store *store)
+bool registry_init(registry *r, store *store, size_t smaller_page_bytes)
 {
-    registry_table *table = table_new(store, FIRST_LOG2);
+    r->page_log2 = word_lowest(smaller_page_bytes);
+    registry_table *table = table_new(store, FIRST_LOG2, r->page_log2);
     r->store = store;
     r->count = 0;
     atomic_init(&r->version, 0);
@@ -57,7 +59,7 @@ static void table_put(registry_table *table, slab *s)
 static bool registry_grow(registry *r)
 {
     registry_table *old = atomic_load_explicit(&r->table, memory_order_relaxed);
-    registry_table *table = table_new(r->store, WORD_BITS - old->shift + 1);
+    registry_table *table = table_new(r->store, WORD_BITS - old->shift + 1, r->page_log2);
     if (table == NULL)
         return false;
     for (size_t at = 0; at <= old->mask; at++) {
@@ -73,7 +75,7 @@ static bool registry_grow(registry *r)
 bool registry_insert(registry *r, slab *s)
 {
     registry_table *table = atomic_load_explicit(&r->table, memory_order_relaxed);
-    if ((r->count + 1) * 2 > table->mask + 1 && !registry_grow(r))
+    if ((r->count + 1) * 4 > table->mask + 1 && !registry_grow(r))
         return false;
     table_put(atomic_load_explicit(&r->table, memory_order_relaxed), s);
     r->count++;

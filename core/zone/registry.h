@@ -2,7 +2,7 @@
  *
  * From a page's address to its slab, floor 2: a hash table that the owner changes and any thread reads, without a lock.
  *
- * Layout: open addressing, linear probing, at most half full; an entry is a pointer to a slab record, whose `page` is
+ * Layout: open addressing, linear probing, at most a quarter full; an entry is a pointer to a slab record, whose `page` is
  * the key. A free entry points to `registry_nothing`, a record of no page and no allocator, and that is what a search
  * that fails returns.
  *
@@ -21,6 +21,8 @@
 extern slab registry_nothing;
 
 typedef struct registry_table {
+    uint64_t
+        factor; /* keys are multiples of a page size: the golden ratio above its bits, so that neighbours spread evenly */
     uint32_t shift; /* 64 - log2 of the number of entries */
     size_t mask;    /* number of entries - 1 */
     slab *_Atomic entries[];
@@ -30,10 +32,11 @@ typedef struct registry {
     registry_table *_Atomic table;
     _Atomic uint64_t version; /* odd while an entry moves */
     size_t count;
-    store *store; /* old tables stay in it until the zone ends: together less than the table in use */
+    uint32_t page_log2; /* of the smaller page size */
+    store *store;       /* old tables stay in it until the zone ends: together less than the table in use */
 } registry;
 
-bool registry_init(registry *r, store *store);
+bool registry_init(registry *r, store *store, size_t smaller_page_bytes);
 /* The page must not be in it. false: the system refused memory; nothing changed. */
 bool registry_insert(registry *r, slab *s);
 /* The record must be in it, its `page` still set. */
@@ -43,7 +46,7 @@ slab *registry_find_surely(const registry *r, uintptr_t page);
 
 ALWAYS_INLINE size_t registry_home(const registry_table *table, uintptr_t page)
 {
-    return (size_t)(hash_multiply(page) >> table->shift);
+    return (size_t)((page * table->factor) >> table->shift);
 }
 
 ALWAYS_INLINE slab *registry_probe(const registry *r, uintptr_t page)

@@ -4,16 +4,14 @@
  */
 #include "zone/remote.h"
 
-/* F3, F4 */
-static void make_pending(slabmalloc_sc *sc, slab *s)
+/* F3. is_pending is a hint for the owner's own frees, no part of the protocol. */
+static void push_pending(slabmalloc_sc *sc, slab *s)
 {
-    if (atomic_load_explicit(&s->is_pending, memory_order_seq_cst) != 0 ||
-        atomic_exchange_explicit(&s->is_pending, 1, memory_order_seq_cst) != 0)
-        return;
-    slab *top = atomic_load_explicit(&sc->pending, memory_order_relaxed);
+    atomic_store_explicit(&s->is_pending, 1, memory_order_relaxed);
+    slab *head = atomic_load_explicit(&sc->pending, memory_order_relaxed);
     do
-        s->pending_next = top;
-    while (!atomic_compare_exchange_weak_explicit(&sc->pending, &top, s, memory_order_release, memory_order_relaxed));
+        s->pending_next = head;
+    while (!atomic_compare_exchange_weak_explicit(&sc->pending, &head, s, memory_order_release, memory_order_relaxed));
 }
 
 slabmalloc_status remote_free(slabmalloc_sc *sc, slab *s, uintptr_t offset)
@@ -28,7 +26,7 @@ slabmalloc_status remote_free(slabmalloc_sc *sc, slab *s, uintptr_t offset)
     if (UNLIKELY(shared == BITSET_MEMBER))
         return SLABMALLOC_FREE_DOUBLE;
     if (shared == BITSET_BEGAN)
-        make_pending(sc, s);
+        push_pending(sc, s);
     return SLABMALLOC_OK;
 }
 
@@ -43,10 +41,9 @@ slabmalloc_status remote_deallocate(slabmalloc_sc *sc, void *pointer)
 
 void remote_hold_back(slabmalloc_sc *sc, slab *s, uint32_t count)
 {
-    bitset_move_below(&sc->geometry.shape, s->local, slab_remote(s, &sc->geometry), count);
     sc->held_back = count;
-    if (count > 0)
-        make_pending(sc, s);
+    if (count > 0 && bitset_move_below(&sc->geometry.shape, s->local, slab_remote(s, &sc->geometry), count))
+        push_pending(sc, s);
 }
 
 typedef struct collecting {
@@ -69,10 +66,10 @@ static void take_bits(void *context, size_t index, uint64_t bits)
 
 static uint32_t collect_slab(slab *s)
 {
-    atomic_exchange_explicit(&s->is_pending, 0, memory_order_seq_cst); /* C2 */
-    if (s->list == SLAB_UNUSED)
+    atomic_store_explicit(&s->is_pending, 0, memory_order_relaxed);
+    if (s->list == SLAB_UNUSED) /* only a free that is wrong, and races with reclaim, can have pushed it */
         return 0;
-    slabmalloc_sc *sc = s->sc; /* not always the allocator that held the stack: the record may serve another page now */
+    slabmalloc_sc *sc = s->sc;
     collecting c = {.s = s, .geometry = &sc->geometry, .count = 0, .doubles = 0};
     bitset_take(&c.geometry->shape, slab_remote(s, c.geometry), take_bits, &c); /* C3, C4 */
     if (c.count > 0)

@@ -5,34 +5,27 @@
  *
  *     free by another (F)                                 collect by the owner (C)
  *     F1  old = fetch_or(remote word, bit)                C1  list = exchange(sc.pending, NULL)
- *         old has the bit: double free, end                   for each slab of it, its link read first:
- *         old is not 0: end                               C2  exchange(is_pending, 0)
- *     F2  fetch_or(summary word above), and on up         C3  take the top summary word by exchange, for each bit of it
- *         while what was there is 0                           the word below, down to the bits themselves
- *     F3  if is_pending == 0 and                          C4  local |= bits
- *            exchange(is_pending, 1) == 0:
- *     F4      push the slab on sc.pending
+ *         old has the bit: double free, end               C2  for each slab of it: its link first, then
+ *     F2  while old == 0, and there is a level above:     C3  exchange(top, 0), for each bit of it the word below,
+ *             old = fetch_or(word above, its bit)                 and so on down to the bits themselves
+ *     F3  if old == 0, at the top now:                    C4  local |= bits
+ *             push the slab on sc.pending
  *
- * Nothing is lost. An epoch of a word lasts from its first bit (old == 0, by the freer that begins it) to the exchange
- * that takes it; whoever joins an epoch leaves the rest to the freer that began it.
- *   - A word is taken only by way of its bit in the summary, which is set once an epoch (F2) and cleared when it is taken.
- *     So a word is taken after the summary bit of its own epoch was set, never by an older one; by induction the same
- *     holds on every level. Whoever joins (old != 0) does so before the exchange, and is taken with the epoch.
- *   - Behind F2 comes F3 of the freer that began the epoch. F1, F2, F3, C2, C3 are sequentially consistent. If F3 reads
- *     is_pending != 0, the C2 that clears it comes later in that order, and the C3 behind it finds the bit. If F3 reads
- *     0, this freer (or another between the load and the exchange) pushes, and the C1 behind that push finds the slab.
- *     So once all freers have returned, one collect takes everything. Before that a bit may wait until the freer that
- *     began its epoch goes on: a delay, no more.
- * Nothing is doubled. F1 hands each bit to one freer; the exchange of C3 takes it once.
- * A slab is on the stack at most once. It is pushed by whoever turned is_pending from 0 to 1, and the owner turns it back
- * only after popping it. `pending_next` belongs to the pusher until C1, then to the owner; C1's exchange (acquire) and
- * F4's compare-and-swap (release) order the two.
- * The object's contents. The freer's writes come before F1 (release), the owner reuses the slot after C3 (acquire).
- * The page may go away once its last live object is collected: by the epochs above, every freer that had to touch its
- * bitset has done so by then. What a late freer may still touch is the record (F3, F4), and records stay. A record that
- * is pushed when it is unused, or already serves another page, is popped, found with nothing to take, and left alone.
+ * Two rules. Who finds a word zero owes the news of it one level up, and at the top to the owner; who finds it non-zero
+ * owes nothing. And the owner takes the words of slabs that it popped, and of no others.
  *
- * tests/model/spin checks this protocol, and that it fails with any step left out.
+ * Call an epoch of a word the time from its change to non-zero until the exchange that zeroes it; it has one beginner.
+ *   1. A word is exchanged only after the beginner of its epoch has told the level above: the owner comes to a word by its
+ *      bit above, which an epoch sets once and which is taken before the epoch ends. For the top, read "its slab on the stack".
+ *   2. So a slab is on the stack at most once: a second push needs a second epoch of the top, after the pop and C2.
+ *   3. Nothing is lost: once all freers have returned, every non-zero word is announced up to the stack, and one collect
+ *      takes it. Before that, those who joined an epoch wait for its beginner to go on: a delay, no more.
+ *   4. Nothing is doubled: fetch_or gives a bit to one freer, exchange takes it once.
+ *   5. A slab whose objects have all been taken is touched by no freer any more (by 1, also by no beginner): its page may
+ *      leave at once, and its record may serve another.
+ * No location is written by one side and another read by it first, so release and acquire suffice: every fetch_or and exchange is
+ * acq_rel (contents of the object, levels from below to above, the link from C2 to the next F3), the push releases, the pop
+ * acquires. The full argument, and a model that fails with any step left out, are in tests/model/spin.
  */
 #ifndef SLABMALLOC_ZONE_REMOTE_H
 #define SLABMALLOC_ZONE_REMOTE_H

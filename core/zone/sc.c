@@ -50,13 +50,22 @@ static void list_push(slabmalloc_sc *sc, slab *s)
     uint8_t list = list_for(&sc->geometry, s->free_count);
     s->list = list;
     s->limit = limit_of(&sc->geometry, list);
-    s->prev = NULL;
-    s->next = sc->lists[list];
-    if (s->next != NULL)
-        s->next->prev = s;
-    sc->lists[list] = s;
-    if (list < SLAB_BANDS)
-        sc->bands |= 1u << list;
+    if (list >= SLAB_BANDS) {
+        s->prev = NULL;
+        s->next = sc->lists[list];
+        if (s->next != NULL)
+            s->next->prev = s;
+        sc->lists[list] = s;
+        return;
+    }
+    s->next = NULL;
+    s->prev = sc->backs[list];
+    if (s->prev != NULL)
+        s->prev->next = s;
+    else
+        sc->lists[list] = s;
+    sc->backs[list] = s;
+    sc->bands |= 1u << list;
 }
 
 static void list_remove(slabmalloc_sc *sc, slab *s)
@@ -64,6 +73,8 @@ static void list_remove(slabmalloc_sc *sc, slab *s)
     ASSERT(s->list < SLAB_LISTS);
     if (s->next != NULL)
         s->next->prev = s->prev;
+    else if (s->list < SLAB_BANDS)
+        sc->backs[s->list] = s->prev;
     if (s->prev != NULL)
         s->prev->next = s->next;
     else
@@ -98,23 +109,26 @@ static void cursor_end(slabmalloc_sc *sc)
     sc->next_word = NULL;
 }
 
-/* To the first free slot at or behind word `from`. */
-static void cursor_seek(slabmalloc_sc *sc, size_t from)
+void sc_seek_lowest(slabmalloc_sc *sc)
 {
-    size_t at = bitset_next_word(&sc->geometry.shape, sc->current_local, from);
+    size_t at = bitset_first_word(&sc->geometry.shape, sc->current_local);
     if (at == SIZE_MAX)
         cursor_end(sc);
     else
         cursor_set(sc, at);
 }
 
-void sc_seek_lowest(slabmalloc_sc *sc) { cursor_seek(sc, 0); }
-
 void *sc_advance(slabmalloc_sc *sc, void *object)
 {
     size_t at = (size_t)(sc->next_word - sc->current_local);
-    bitset_lower(&sc->geometry.shape, sc->current_local, at);
-    cursor_seek(sc, at + 1);
+    const bitset_shape *shape = &sc->geometry.shape;
+    if (LIKELY(shape->levels == 2)) {
+        word *top = &sc->current_local[shape->offset[1]];
+        word_set(top, word_get(top) & ~word_bit(at));
+    } else {
+        bitset_lower(shape, sc->current_local, at);
+    }
+    sc_seek_lowest(sc);
     return object;
 }
 
@@ -131,7 +145,7 @@ static void current_set(slabmalloc_sc *sc, slab *s)
     sc->current_page = slab_page(s);
     sc->current_local = s->local;
     sc->current_capacity = g->capacity;
-    cursor_seek(sc, 0);
+    sc_seek_lowest(sc);
     ASSERT(sc->next != NO_SLOT);
 }
 

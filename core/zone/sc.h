@@ -11,6 +11,8 @@
  *
  * A partial slab is in band (free * SLAB_BANDS - 1) / capacity; the slab chosen next is the front of the lowest band
  * that has one (the fullest quarter), else the front of the empty list: full slabs are filled up, sparse ones drain.
+ * A slab joins its band at the back: while it waits it gathers frees, so that it serves several allocations when its turn
+ * comes. At the front it would be chosen for the one slot just freed. Empty slabs join at the front: they are warm.
  *
  * The cursor. `next` is the slot that the next allocation returns, known beforehand, so that neither the scan for it
  * nor the free before it delays the caller: next == NO_SLOT  <=>  the current slab, if there is one, has no slot in its
@@ -49,6 +51,7 @@ struct slabmalloc_sc {
     uint32_t bands;          /* bit b: lists[b] has a slab */
     uint32_t held_back;      /* slots in the remote set of `current` that nobody freed: random start */
     slab *lists[SLAB_LISTS]; /* fronts */
+    slab *backs[SLAB_BANDS]; /* of a band that is not empty */
     size_t pages;            /* slabs of this class */
     uint64_t pages_taken, pages_returned, remote_frees, late_double_frees;
 
@@ -109,8 +112,8 @@ slabmalloc_status sc_deallocate_many(slabmalloc_sc *sc, void *const *objects, si
 NOINLINE slabmalloc_status sc_free_elsewhere(slabmalloc_sc *sc, uintptr_t object);
 /* What is wrong with a free on a page that is not this allocator's. */
 NOINLINE slabmalloc_status sc_diagnose(const slabmalloc_sc *sc, uintptr_t object);
-/* The slot's bit is set in the current slab, and its word was empty or is not the cursor's: summary and cursor follow.
- */
+/* The slot's bit is set in the current slab, not in the cursor's word, and is the first of its word or below the cursor:
+ * summary and cursor follow. */
 NOINLINE slabmalloc_status sc_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, size_t index);
 /* The slot's bit is set, the first of its word, in a slab that is not current; its count is still to be raised. */
 NOINLINE slabmalloc_status sc_free_first_in_listed(slabmalloc_sc *sc, slab *s, size_t index);
@@ -148,7 +151,7 @@ ALWAYS_INLINE slabmalloc_status sc_deallocate_owned(slabmalloc_sc *sc, void *poi
         bitset_has(slab_remote(sc->current, &sc->geometry), slot.value))
         return SLABMALLOC_FREE_DOUBLE;
     word_set(w, bits);
-    if (UNLIKELY(w != sc->next_word))
+    if (UNLIKELY(w != sc->next_word) && (old == 0 || object < sc->next))
         return sc_free_in_other_word(sc, object, slot.value);
     if (object < sc->next)
         sc->next = object;

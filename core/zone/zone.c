@@ -61,7 +61,7 @@ slabmalloc_zone *slabmalloc_zone_create(const slabmalloc_zone_options *options)
         sc_init(&zone->sc[i], zone, &zone->registry, i, &geometry);
     }
     zone->store = store;
-    if (!registry_init(&zone->registry, &zone->store)) {
+    if (!registry_init(&zone->registry, &zone->store, min_size(classes->base_page_bytes, classes->large_page_bytes))) {
         store = zone->store;
         store_end(&store);
         return NULL;

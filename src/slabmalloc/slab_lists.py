@@ -81,9 +81,9 @@ class Slab:
 class SizeClassLists:
     """All slabs of one size class.
 
-    Objects come from the `current` slab, lowest slot first, until it has none. The next is the front of the first list
-    that is not empty, bands first: full slabs are filled up, sparse ones drain, and empty ones go last. A slab goes to
-    the front of its list: the one used last is used first. (The front of a list is the end of a dict.)
+    Objects come from the `current` slab, lowest slot first, until it has none. The next is the front of the first band
+    that has one, else the front of the empty slabs: full slabs are filled up, sparse ones drain. A slab joins its band at
+    the back, where it gathers frees until its turn comes; empty slabs join at the front, for they are warm.
     """
 
     def __init__(self, object_bytes: int, page: type[Page]) -> None:
@@ -95,17 +95,24 @@ class SizeClassLists:
         self.pages_returned = 0
 
     def add(self, slab: Slab) -> None:
-        """To the front of the list where it belongs."""
+        """To the end of the list where it belongs: the back of a band, the front of the empty slabs."""
         slab.on_list = slab.fullness
         self.lists[slab.on_list][slab] = None
+
+    def front(self) -> Slab | None:
+        """The slab to be used next, if the current one has no free slot."""
+        for band in self.lists[:BANDS]:
+            if band:
+                return next(iter(band))
+        return next(reversed(self.lists[EMPTY]), None)
 
     def allocate(self) -> int | None:
         """An address, or None if no slot is free: then the current slab stays, a free may make it useful again."""
         if self.current is None or not self.current.free:
-            candidates = next((slabs for slabs in self.lists[:FULL] if slabs), None)
-            if candidates is None:
+            chosen = self.front()
+            if chosen is None:
                 return None
-            chosen, _ = candidates.popitem()
+            del self.lists[chosen.on_list][chosen]
             if self.current is not None:
                 self.add(self.current)
             self.current = chosen

@@ -66,12 +66,17 @@ static inline void shadow_push(shadow *s, shadow_slab *slab)
     slab->list = slab->free_count == 0                ? SHADOW_FULL
                  : slab->free_count == slab->capacity ? SHADOW_EMPTY
                                                       : (int)((slab->free_count * SHADOW_BANDS - 1) / slab->capacity);
-    shadow_slab **front = &s->classes[slab->class_index].front[slab->list];
+    /* To the back of a band, to the front of the other lists. */
+    shadow_slab **place = &s->classes[slab->class_index].front[slab->list];
     slab->prev = NULL;
-    slab->next = *front;
-    if (*front != NULL)
-        (*front)->prev = slab;
-    *front = slab;
+    while (slab->list < SHADOW_EMPTY && *place != NULL) {
+        slab->prev = *place;
+        place = &(*place)->next;
+    }
+    slab->next = *place;
+    if (*place != NULL)
+        (*place)->prev = slab;
+    *place = slab;
 }
 
 static inline void shadow_unlink(shadow *s, shadow_slab *slab)
@@ -89,7 +94,7 @@ static inline void shadow_unlink(shadow *s, shadow_slab *slab)
         slab->next->prev = slab->prev;
 }
 
-/* After its free count has grown: to the front of another list, if that is where it belongs now. */
+/* After its free count has grown: to another list, if that is where it belongs now. */
 static inline void shadow_relist(shadow *s, shadow_slab *slab)
 {
     if (slab->list == SHADOW_CURRENT)

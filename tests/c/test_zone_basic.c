@@ -122,9 +122,9 @@ static void the_fullest_partial_slab_comes_first(void)
     free_slots(zone, pages[1], 0, capacity / 2); /* second quarter */
     free_slots(zone, pages[2], 5, 6);            /* fullest quarter */
     free_slots(zone, pages[3], 0, capacity - 1); /* sparsest quarter */
-    free_slots(zone, pages[4], 7, 8);            /* the same, in front of pages[2] */
-    CHECK_POINTER(slabmalloc_zone_allocate(zone, SIZE, 8), pages[4] + 7 * SIZE);
+    free_slots(zone, pages[4], 7, 8);            /* the same, behind pages[2] */
     CHECK_POINTER(slabmalloc_zone_allocate(zone, SIZE, 8), pages[2] + 5 * SIZE);
+    CHECK_POINTER(slabmalloc_zone_allocate(zone, SIZE, 8), pages[4] + 7 * SIZE);
     for (size_t i = 0; i < capacity / 2; i++)
         CHECK_POINTER(slabmalloc_zone_allocate(zone, SIZE, 8), pages[1] + i * SIZE);
     for (size_t i = 0; i < capacity - 1; i++)
@@ -135,17 +135,18 @@ static void the_fullest_partial_slab_comes_first(void)
     end_pages(zone, pages);
 }
 
-static void a_band_change_moves_to_the_front(void)
+static void a_band_change_moves_to_the_back(void)
 {
     char *pages[PAGES];
     size_t capacity;
     slabmalloc_zone *zone = full_pages(pages, &capacity);
     free_slots(zone, pages[0], 0, 1);
     free_slots(zone, pages[1], 0, 1);
-    free_slots(zone, pages[0], 1, 2); /* same band: stays behind pages[1] */
+    free_slots(zone, pages[0], 1, 2); /* same band: stays in front of pages[1] */
     CHECK(2 <= capacity / 4);
-    CHECK_POINTER(slabmalloc_zone_allocate(zone, SIZE, 8), pages[1]);
     CHECK_POINTER(slabmalloc_zone_allocate(zone, SIZE, 8), pages[0]);
+    CHECK_POINTER(slabmalloc_zone_allocate(zone, SIZE, 8), pages[0] + SIZE);
+    CHECK_POINTER(slabmalloc_zone_allocate(zone, SIZE, 8), pages[1]);
     end_pages(zone, pages);
 }
 
@@ -402,7 +403,7 @@ int main(void)
     RUN(a_page_is_filled_from_its_lowest_slot);
     RUN(the_lowest_free_slot_comes_first);
     RUN(the_fullest_partial_slab_comes_first);
-    RUN(a_band_change_moves_to_the_front);
+    RUN(a_band_change_moves_to_the_back);
     RUN(the_current_slab_stays);
     RUN(the_last_refilled_page_is_used_first);
     RUN(objects_overlap_nothing);

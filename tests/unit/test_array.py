@@ -64,6 +64,14 @@ def test_a_structured_array(zone: Any) -> None:
     assert array.ctypes.data % dtype.alignment == 0
 
 
+def test_arrays_are_aligned_whatever_the_size_classes(api: ModuleType, memory: Memory) -> None:
+    zone = api.ZoneAllocator(memory, size_classes=api.SizeClasses.from_sizes([24, 48]))
+    arrays = [zone.array((), "longdouble") for _ in range(3)]
+    alignment = numpy.dtype("longdouble").alignment
+    assert [array.ctypes.data % alignment for array in arrays] == [0, 0, 0]
+    assert all(array.flags.aligned for array in arrays)
+
+
 def test_arrays_do_not_overlap(zone: Any) -> None:
     arrays = [zone.array(5, "u4") for _ in range(300)]
     for number, array in enumerate(arrays):

@@ -19,12 +19,12 @@ __all__ = ["summary_json", "summary_text"]
 def summary_text(stats: ProcessStats, wall_seconds: float) -> str:
     """A heading, a row per domain, and two lines on the heap; ends with a newline.
 
-    >>> from slabmalloc.process import DomainStats
+    >>> from slabmalloc.process import DomainStats, ProcessStats
     >>> obj = DomainStats(1200, 3 << 20, freed_blocks=1100, passed_blocks=7, passed_bytes=1 << 20)
     >>> stats = ProcessStats({"obj": obj}, live_objects=100, mapped_bytes=65536, peak_mapped_bytes=4 << 20)
     >>> print(summary_text(stats, 1.5), end="")  # doctest: +ELLIPSIS
     slabmalloc: 1.50 s on Python ...
-      domain            served                    passed on                 freed
+      domain            served                    passed on                         freed
       obj                1,200       3.0 MiB              7       1.0 MiB           1,100
       heap     live 0.0 MiB in 100 blocks, mapped 0.1 MiB, peak 4.0 MiB, given back 0.0 MiB
     """
@@ -48,6 +48,7 @@ def summary_text(stats: ProcessStats, wall_seconds: float) -> str:
 def summary_json(stats: ProcessStats, wall_seconds: float) -> str:
     """One JSON object on one line: `wall_seconds`, `python`, and the fields of `ProcessStats`; ends with a newline.
 
+    >>> from slabmalloc.process import ProcessStats
     >>> json.loads(summary_json(ProcessStats(), 2.0))["wall_seconds"]
     2.0
     """

@@ -84,14 +84,14 @@ def test_fullest_page_is_filled_up_before_sparser_ones_and_empty_ones(api: Modul
         shelf.take()
 
 
-def test_within_a_quarter_the_page_that_came_last_is_first(api: ModuleType) -> None:
+def test_within_a_quarter_the_page_that_came_first_is_first(api: ModuleType) -> None:
     shelf = Shelf(api, 4)
     shelf.take(31)
     for page in (3, 1, 2):
         shelf.free(page, 0)
     shelf.free(3, 1)  # two free are the same quarter as one: no move
     shelf.take(9)
-    assert shelf.take(4) == [(2, 0), (1, 0), (3, 0), (3, 1)]
+    assert shelf.take(4) == [(3, 0), (3, 1), (1, 0), (2, 0)]
 
 
 def test_current_page_stays_current_when_it_becomes_empty(api: ModuleType) -> None:

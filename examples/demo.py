@@ -60,7 +60,7 @@ def main() -> int:
     """Runs by turns, then the table and the picture; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=3, help="processes per allocator, at most (default: 3)")
-    parser.add_argument("--seconds", type=float, default=75, help="start no further pair after so long (default: 75)")
+    parser.add_argument("--seconds", type=float, default=55, help="start no further pair after so long (default: 55)")
     parser.add_argument("--output", type=Path, default=HERE.parent / "build" / "demo-memory.svg", help="the picture")
     options = parser.parse_args()
     if not Path("/proc/self/smaps_rollup").exists():
@@ -98,6 +98,8 @@ def watch(name: str) -> Run:
         reader.join()
         if process.returncode != 0:
             raise SystemExit(f"the program failed on {name}: exit status {process.returncode}")
+        # What the interpreter tears down after the program's last line is no part of the comparison.
+        run.memory = [sample for sample in run.memory if sample[0] <= run.phases[-1][0]]
         if slab:
             run.summary = json.loads(summary.read_text(encoding="utf-8"))
         return run

@@ -45,7 +45,7 @@ class Line:
     @property
     def cells(self) -> list[str]:
         """The line as a table shows it."""
-        ratio = f"{self.ratio.median:.2f}"
+        ratio = f"{self.ratio.median:.3f}"
         quartiles = f"{self.ratio.low:.2f} - {self.ratio.high:.2f}"
         limit = "" if self.limit is None else f"{self.limit:.2f}"
         return [self.row, self.side, self.figure, self.against, ratio, quartiles, limit, self.verdict]

@@ -10,6 +10,7 @@ cimport cython
 from cpython cimport array
 from cpython.buffer cimport PyBUF_CONTIG, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_SetFromErrno
+from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from libc.stdint cimport SIZE_MAX, uint64_t, uintptr_t
 
 
@@ -21,6 +22,7 @@ from .errors import DoubleFree, InvalidFree, InvalidLayout, InvalidPage, OutOfMe
 
 cdef extern from "Python.h":
     size_t PyLong_AsSize_t(object number) except? <size_t>-1
+    Py_ssize_t PyNumber_AsSsize_t(object number, void *overflow) except? -1  # with NULL, what is too large is the largest
 
 cdef array.array _addresses = _array.array("Q")
 
@@ -76,13 +78,18 @@ cdef class Layout:
         return Layout.from_size_align, (self.size, self.align)
 
 
+@cython.no_gc_clear  # buffers that outlive the zone's own end need its pages and its pager
 cdef class Zone:
     """The native half of both allocators: subclasses supply `_refill_dry(layout)`, which refills the class of a layout or
-    raises, and keep the pages."""
+    raises, and `close`."""
 
     cdef slabmalloc_zone *zone
     cdef size_t buffers
+    cdef bint ends_with_buffers  # the zone itself is gone: the last buffer closes it
     cdef object __weakref__
+    cdef public object pager
+    # A dict of pages by address, hidden from the cycle collector, which would take apart what buffers still look into.
+    cdef PyObject *pages
 
     def _create(self, sizes, size_t base_page_bytes, size_t large_page_bytes, size_t max_base_bytes):
         cdef slabmalloc_zone_options options = slabmalloc_zone_options_default()
@@ -93,6 +100,9 @@ cdef class Zone:
         options.classes.max_base_bytes = max_base_bytes
         for index, size in enumerate(sizes):
             options.classes.sizes[index] = size
+        pages = {}
+        Py_INCREF(pages)
+        self.pages = <PyObject *>pages
         self.zone = slabmalloc_zone_create(&options)
         if self.zone is NULL:
             raise OutOfMemory(f"no memory for the bookkeeping of a zone of {len(sizes)} size classes")
@@ -100,6 +110,12 @@ cdef class Zone:
     def __dealloc__(self):
         if self.zone is not NULL:
             slabmalloc_zone_detach(self.zone, NULL, NULL)
+        Py_XDECREF(self.pages)
+
+    @property
+    def _pages(self):
+        """The pages by address."""
+        return <object>self.pages if self.pages is not NULL else {}
 
     cdef slabmalloc_zone *open_zone(self) except NULL:
         if self.zone is NULL:
@@ -241,21 +257,22 @@ cdef class Zone:
         return InvalidFree(f"{address:#x} is {address - <uintptr_t>slot.object} bytes into slot {slot.slot_index} of {page}, "
                            f"which begins at {<uintptr_t>slot.object:#x}")
 
-    def buffer(self, Py_ssize_t nbytes, Py_ssize_t align=16):
+    def buffer(self, nbytes, align=16):
         """`nbytes` bytes of this zone as a `Buffer`, aligned to `align`, freed when nobody uses it any more.
 
         Raises as `allocate` does.
         """
         cdef void *pointer = NULL
-        if self.zone is not NULL and nbytes > 0 and align > 0:
-            pointer = slabmalloc_zone_allocate(self.zone, nbytes, align)
+        cdef Py_ssize_t size = PyNumber_AsSsize_t(nbytes, NULL), alignment = PyNumber_AsSsize_t(align, NULL)
+        if self.zone is not NULL and size > 0 and alignment > 0:
+            pointer = slabmalloc_zone_allocate(self.zone, size, alignment)
         if pointer is NULL:
-            pointer = self.allocate_dry(Layout(nbytes, align))
+            pointer = self.allocate_dry(Layout.from_size_align(nbytes, align))
         cdef Buffer buffer = Buffer.__new__(Buffer)
         buffer.zone = self
         buffer.pointer = pointer
-        buffer.size = nbytes
-        buffer.align = align
+        buffer.size = size
+        buffer.align = alignment
         self.buffers += 1
         return buffer
 
@@ -293,9 +310,12 @@ cdef class Zone:
             slabmalloc_zone_detach(zone, _note_detached, <void *>pages)
         return pages
 
-    def _abandon_buffers(self):
-        """The zone is garbage, so its buffers are too: they need it no more."""
-        self.buffers = 0
+    def __del__(self):
+        """Nobody has the zone any more. Buffers may: in one cycle with it, from which a finaliser can still save them."""
+        if self.buffers:
+            self.ends_with_buffers = True
+        elif self.zone is not NULL:
+            self.close()
 
     # ---- what is there ----
 
@@ -379,12 +399,15 @@ cdef class Buffer:
     cdef int give_back(self) except -1:
         cdef void *pointer = self.pointer
         self.pointer = NULL
-        if self.zone.zone is NULL:  # the zone ended first, in one sweep of the cycle collector
-            return 0
         self.zone.buffers -= 1
         cdef slabmalloc_status status = slabmalloc_zone_deallocate_owned(self.zone.zone, pointer, self.size, self.align)
         if status != SLABMALLOC_OK:  # someone freed the address behind the buffer's back
             raise self.zone.free_error(status, <uintptr_t>pointer, Layout(self.size, self.align))
+        if self.zone.ends_with_buffers and self.zone.buffers == 0:
+            try:
+                self.zone.close()
+            except Exception:  # the pager was in the same cycle, and has been taken apart: it needs its pages no more
+                pass
         return 0
 
     cdef int check_open(self) except -1:

@@ -62,15 +62,21 @@ class Layout:
         return cls(to_int(size), to_int(align))
 
     @classmethod
-    def for_dtype(cls, dtype: Any, shape: int | tuple[int, ...] = ()) -> Layout:
+    def for_dtype(cls, dtype: Any, shape: int | Iterable[int] = ()) -> Layout:
         """The layout of an array: a typecode of `array`, or whatever `numpy.dtype` takes; `shape` counts its items."""
         if isinstance(dtype, str) and len(dtype) == 1 and dtype in typecodes:
             itemsize = align = array(dtype).itemsize
         else:
             import numpy
 
-            itemsize, align = numpy.dtype(dtype).itemsize, numpy.dtype(dtype).alignment
-        return cls.from_size_align(itemsize * (prod(shape) if isinstance(shape, Iterable) else shape), align)
+            kind = numpy.dtype(dtype)
+            if kind.hasobject:
+                raise InvalidLayout(f"{kind!r} holds references to Python objects, which nobody would count here")
+            itemsize, align = kind.itemsize, kind.alignment
+        lengths = tuple(shape) if isinstance(shape, Iterable) else (shape,)
+        if any(length < 0 for length in lengths):
+            raise InvalidLayout(f"shape {shape} has a negative length")
+        return cls.from_size_align(itemsize * prod(lengths), align)
 
 
 class Allocator:
@@ -134,7 +140,13 @@ class Allocator:
         page = self.pager.allocate_page(lists.page)
         if not isinstance(page, lists.page):
             raise InvalidPage(f"{self.pager!r} returned {page!r}, which is no {lists.page.__name__}")
-        self._refill(lists, page)
+        try:
+            self._check_open()  # the pager may have closed it
+            self._refill(lists, page)
+        except BaseException:
+            if not page.in_use:
+                self.pager.release_page(page)
+            raise
 
     # ---- pages go ----
 

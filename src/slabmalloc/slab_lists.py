@@ -82,8 +82,8 @@ class SizeClassLists:
     """All slabs of one size class.
 
     Objects come from the `current` slab, lowest slot first, until it has none. The next is the front of the first band
-    that has one, else the front of the empty slabs: full slabs are filled up, sparse ones drain. A slab joins its band at
-    the back, where it gathers frees until its turn comes; empty slabs join at the front, for they are warm.
+    that has one, else the front of the empty slabs: full slabs are filled up, sparse ones drain. A slab joins its band
+    at the back, where it gathers frees until its turn comes; empty slabs join at the front, for they are warm.
     """
 
     def __init__(self, object_bytes: int, page: type[Page]) -> None:

@@ -19,7 +19,7 @@ from .slab_format import wipe
 from .zone_stats import ClassStats, ZoneStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Self
 
     import numpy
@@ -35,7 +35,6 @@ class Allocator(_native.Zone):
     def __init__(self, size_classes: SizeClasses, pager: Pager | None) -> None:
         self.size_classes = size_classes
         self.pager = pager
-        self._pages: dict[int, Page] = {}
         self._create(
             size_classes.sizes, size_classes.base_page.SIZE, size_classes.large_page.SIZE, size_classes.max_base_size
         )
@@ -90,7 +89,12 @@ class Allocator(_native.Zone):
         page = self.pager.allocate_page(wanted)
         if not isinstance(page, wanted):
             raise InvalidPage(f"{self.pager!r} returned {page!r}, which is no {wanted.__name__}")
-        self._refill(layout, page)
+        try:
+            self._refill(layout, page)
+        except BaseException:
+            if not page.in_use:
+                self.pager.release_page(page)
+            raise
 
     # ---- pages go ----
 
@@ -137,11 +141,6 @@ class Allocator(_native.Zone):
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_pages"):
-            self._abandon_buffers()
-            self.close()
 
     # ---- what is there ----
 
@@ -248,12 +247,12 @@ class ZoneAllocator(Allocator):
         """The same for large pages."""
         return self._reclaim(self.size_classes.large_page, to_reclaim, dealloc)
 
-    def array(self, shape: int | tuple[int, ...], dtype: Any) -> numpy.ndarray[Any, Any]:
+    def array(self, shape: int | Sequence[int], dtype: Any) -> numpy.ndarray[Any, Any]:
         """A NumPy array in this zone's memory, its contents whatever was there before; the array keeps the memory.
 
         shape: items per dimension; dtype: whatever `numpy.dtype` takes. Needs NumPy; raises as `allocate` does.
         """
         import numpy
 
-        layout = Layout.for_dtype(dtype, shape if isinstance(shape, tuple) else (shape,))
+        layout = Layout.for_dtype(dtype, shape)
         return numpy.ndarray(shape, dtype, memoryview(self.buffer(layout.size, layout.align)))

@@ -190,11 +190,6 @@ def test_not_asked_for(value: str) -> None:
     assert output(python(code, SLABMALLOC_PURE=value)) == slabmalloc.FORM or native is None
 
 
-def test_the_pure_form_loads_no_extension() -> None:
-    code = "import sys, slabmalloc; print(*[name for name in sys.modules if name.startswith('slabmalloc._native')])"
-    assert output(python(code, SLABMALLOC_PURE="1")) == ""
-
-
 README = f"""
 import doctest
 failed, tried = doctest.testfile({str(ROOT / "README.md")!r}, module_relative=False)
@@ -207,6 +202,8 @@ raise SystemExit(failed)
 def test_the_examples_of_the_readme(form: str) -> None:
     if form == "native" and native is None:
         pytest.skip("the extension can't be loaded here")
+    if form != "native" and sys.version_info < (3, 12):
+        pytest.skip("plain classes export buffers from Python 3.12 on, as the README says")
     code, environment = README, {}
     if form == "pure":
         environment["SLABMALLOC_PURE"] = "1"

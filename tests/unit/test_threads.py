@@ -324,12 +324,12 @@ def test_buffers_end_in_any_thread(zone: ZoneAllocator) -> None:
 def test_a_zone_that_closes_while_its_pager_is_at_work() -> None:
     class Closing(Memory):
         def allocate_page(self, page_type: Any = None) -> Any:
-            zone.close()
+            mine.close()
             return super().allocate_page(page_type)
 
     pager = Closing()
-    zone = ZoneAllocator(pager)
+    mine = ZoneAllocator(pager)
     with pytest.raises(ValueError, match="closed"):
-        zone.allocate(LAYOUT)
-    assert zone.closed
+        mine.allocate(LAYOUT)
+    assert mine.closed
     assert pager.pages_in_use == 0, "the page that came too late is lost"

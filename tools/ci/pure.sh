@@ -10,4 +10,4 @@ wheel=$(ls "$out"/slabmalloc-*-py3-none-any.whl)
 "$out/venv/bin/pip" install --quiet --disable-pip-version-check "$wheel[test]"
 "$out/venv/bin/python" -W ignore -c 'import slabmalloc; assert slabmalloc.FORM == "pure", slabmalloc.FORM'
 # Asked for, so that its warning (an error in our tests) is left out.
-SLABMALLOC_PURE=1 "$out/venv/bin/python" -m pytest --hypothesis-seed=0
+SLABMALLOC_PURE=1 "$out/venv/bin/python" -m pytest --hypothesis-seed=0 -rfE

@@ -127,7 +127,7 @@ def test_shapes(api: ModuleType, shape: Any, items: int) -> None:
 
 @pytest.mark.parametrize("shape", [0, (0,), (3, 0), (0, 1 << 70), -1, (-3, 1)])
 def test_shapes_without_items(api: ModuleType, shape: Any) -> None:
-    with pytest.raises(InvalidLayout, match="is not positive|negative length"):
+    with pytest.raises(InvalidLayout, match=r"is not positive|negative length"):
         api.Layout.for_dtype("f8", shape)
 
 

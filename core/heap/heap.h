@@ -27,21 +27,19 @@ typedef struct heap_stats {
 heap *heap_create(size_t reserve_bytes);
 void heap_destroy(heap *h);
 
-/* `bytes` in 0 ... HEAP_MAX_BYTES (0 is served as 1), aligned to 16. NULL: too large, or the range is used up. [owner]
- */
+/* 0 ... HEAP_MAX_BYTES bytes (0 is served as 1), aligned to 16. NULL: too large, or the range is used up. [owner] */
 void *heap_allocate(heap *h, size_t bytes);
 /* One comparison: did this heap make `object`? [any thread] */
 bool heap_owns(const heap *h, const void *object);
 /* [owner] / [any thread]; every free is checked. */
 slabmalloc_status heap_free(heap *h, void *object);
 slabmalloc_status heap_free_remote(heap *h, void *object);
-/* Usable bytes of a live object of this heap; 0: not a live object's start. [owner] */
+/* Usable bytes of a live object of this heap; 0: no live object begins there. [any thread, for its own objects] */
 size_t heap_usable_bytes(const heap *h, const void *object);
 /* A small, bounded part of the work of giving memory back; callers owe it now and then, say each thousand allocations.
  * [owner] */
 void heap_tick(heap *h);
-/* Purges every empty page, and the empty OS pages inside partial slabs; returns bytes given back by this call. [owner]
- */
+/* Purges every empty page, and the empty OS pages inside partial slabs; returns the bytes that it purged. [owner] */
 size_t heap_trim(heap *h);
 heap_stats heap_statistics(heap *h);
 const char *heap_audit(heap *h);

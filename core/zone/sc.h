@@ -15,9 +15,11 @@
  * comes. At the front it would be chosen for the one slot just freed. Empty slabs join at the front: they are warm.
  *
  * The cursor. `next` is the slot that the next allocation returns, known beforehand, so that neither the scan for it
- * nor the free before it delays the caller: next == NO_SLOT  <=>  the current slab, if there is one, has no slot in its
- * local set else next is the lowest slot of that set, next_word the word of its bit, next_base the slot of that word's
- * bit 0 A free below next moves it back: a client's zone hands out the lowest free slot of its current slab, always.
+ * nor the free before it delays the caller:
+ *     next == NO_SLOT and next_word == NULL  <=>  the current slab, if there is one, has no slot in its local set;
+ *     else next is the lowest slot of that set, next_word the word of its bit, next_base the slot of that word's bit 0.
+ * So the cursor's word is never empty, and a free into it needs nothing of the summary. A free below next moves it back:
+ * a client's zone hands out the lowest free slot of its current slab, always.
  * Random start: when an empty slab becomes current, its slots below a random one move to its remote set, as if others
  * had freed them, and come back when the rest is used up and the owner collects.
  *

@@ -17,7 +17,7 @@ slabmalloc_zone_options slabmalloc_zone_options_default(void)
 
 static uint32_t granules(const slabmalloc_size_classes *classes)
 {
-    return classes->sizes[classes->count - 1] / SLABMALLOC_GRANULE_BYTES;
+    return (uint32_t)min_size(classes->sizes[classes->count - 1], ZONE_TABLE_BYTES) / SLABMALLOC_GRANULE_BYTES;
 }
 
 static void fill_tables(slabmalloc_zone *zone, uint8_t *class_table)
@@ -114,6 +114,19 @@ void slabmalloc_zone_detach(slabmalloc_zone *zone,
 }
 
 /* ---- layouts ------------------------------------------------------------------------------------------- */
+
+slabmalloc_sc *zone_sc_search(slabmalloc_zone *zone, size_t size)
+{
+    uint32_t low = 0, high = zone->classes.count - 1; /* the answer is in low ... high */
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (zone->classes.sizes[middle] < size)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return &zone->sc[low];
+}
 
 slabmalloc_sc *zone_sc_slow(slabmalloc_zone *zone, size_t size, size_t align)
 {

@@ -13,7 +13,7 @@
 #include "zone/registry.h"
 #include "zone/sc.h"
 
-enum { ZONE_SMALL_BYTES = 1024 };
+enum { ZONE_SMALL_BYTES = 1024, ZONE_TABLE_BYTES = 128 * 1024 };
 
 /* What the floor above wants to hear of; each may be NULL. */
 typedef struct zone_watcher {
@@ -29,7 +29,7 @@ struct slabmalloc_zone {
     /* By granule: where the allocator of the class lies, in bytes from the zone on. */
     uint32_t small_table[ZONE_SMALL_BYTES / SLABMALLOC_GRANULE_BYTES];
     uint32_t max_bytes;         /* the largest class */
-    const uint8_t *class_table; /* by granule 0 ... max_bytes / 8: the class */
+    const uint8_t *class_table; /* by granule, for sizes up to max_bytes and ZONE_TABLE_BYTES: the class */
     bool metadata_apart, random_start, has_pager;
     uint64_t random_state;
     slabmalloc_pager pager;
@@ -40,9 +40,14 @@ struct slabmalloc_zone {
     slabmalloc_sc sc[]; /* classes.count of them */
 };
 
+/* The same for sizes beyond the table: a search among the classes. */
+NOINLINE slabmalloc_sc *zone_sc_search(slabmalloc_zone *zone, size_t size);
+
 /* The allocator of the smallest class of at least `size` bytes, 0 ... max_bytes. */
 ALWAYS_INLINE slabmalloc_sc *zone_sc_of_size(slabmalloc_zone *zone, size_t size)
 {
+    if (UNLIKELY(size > ZONE_TABLE_BYTES))
+        return zone_sc_search(zone, size);
     return &zone->sc[zone->class_table[(size + SLABMALLOC_GRANULE_BYTES - 1) / SLABMALLOC_GRANULE_BYTES]];
 }
 

@@ -11,10 +11,11 @@ done
 [ ${#python_of[@]} -gt 0 ] || { echo "skipped: no CPython from 3.11 on"; exit 77; }
 
 mkdir -p build
+mapfile -t versions < <(printf '%s\n' "${!python_of[@]}" | sort -V)
 failed=()
-for version in $(printf '%s\n' "${!python_of[@]}" | sort -V); do
+for version in "${versions[@]}"; do
     echo "== CPython $version"
     make --no-print-directory test PYTHON="${python_of[$version]}" VENV="build/python-$version" || failed+=("$version")
 done
-echo "on CPython: ${!python_of[*]}; failed: ${failed[*]:-none}"
+echo "on CPython: ${versions[*]}; failed: ${failed[*]:-none}"
 [ ${#failed[@]} = 0 ]

@@ -134,6 +134,7 @@ static void junk_from_the_pager_is_refused(void)
             CHECK_POINTER(slabmalloc_zone_allocate(zone, 128, 8), NULL);
         CHECK_EQUAL(slabmalloc_zone_stats(zone, slabmalloc_zone_class_of(zone, 128, 8)).live_objects, expected);
         CHECK_CONSERVED(zone);
+        CHECK_EQUAL(pager.out, what == 1); /* what is refused goes back */
         slabmalloc_zone_destroy(zone);
         memory_free(pager.memory, 16384);
     }

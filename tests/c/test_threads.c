@@ -502,75 +502,86 @@ static void a_zone_ends_with_uncollected_frees(void)
     }
 }
 
-/* ---- everybody frees the same object ---- */
+/* ---- everybody frees the same objects ---- */
 
-enum { RACERS = 3 };
+enum { RACERS = 3, BATCH = 32 };
 
 typedef struct race {
     slabmalloc_zone *zone;
     char **objects;
-    size_t count;
-    uint32_t size;
-    atomic_size_t *round;   /* started rounds */
-    atomic_size_t *arrived; /* racers that have finished the round */
-    atomic_size_t *accepted;
+    size_t batches;
+    atomic_size_t *round;    /* batches begun */
+    atomic_size_t *arrived;  /* racers that have finished a batch, summed up */
+    atomic_size_t *accepted; /* by object */
 } race;
+
+static void free_batch(race *r, size_t batch)
+{
+    for (size_t i = BATCH * batch; i < BATCH * (batch + 1); i++) {
+        slabmalloc_status status = slabmalloc_zone_deallocate(r->zone, r->objects[i], 64, 8);
+        CHECK(status == SLABMALLOC_OK || status == SLABMALLOC_FREE_DOUBLE);
+        if (status == SLABMALLOC_OK)
+            atomic_fetch_add_explicit(&r->accepted[i], 1, memory_order_relaxed);
+    }
+}
+
+/* Waits without giving up the processor for a while, so that all begin together. */
+static void wait_for(atomic_size_t *value, size_t least)
+{
+    for (size_t i = 0; atomic_load_explicit(value, memory_order_acquire) < least; i++)
+        if (i > 2000)
+            sched_yield();
+}
 
 static void *run_racer(void *context)
 {
     race *r = context;
-    for (size_t i = 0; i < r->count; i++) {
-        while (atomic_load_explicit(r->round, memory_order_acquire) <= i)
-            sched_yield();
-        slabmalloc_status status = slabmalloc_zone_deallocate(r->zone, r->objects[i], r->size, 8);
-        CHECK(status == SLABMALLOC_OK || status == SLABMALLOC_FREE_DOUBLE);
-        if (status == SLABMALLOC_OK)
-            atomic_fetch_add_explicit(r->accepted, 1, memory_order_relaxed);
+    for (size_t batch = 0; batch < r->batches; batch++) {
+        wait_for(r->round, batch + 1);
+        free_batch(r, batch);
         atomic_fetch_add_explicit(r->arrived, 1, memory_order_release);
     }
     return NULL;
 }
 
-/* Racing remote frees of one object: exactly one is accepted. If the owner is in the race as well, one of the others may be
- * accepted beside it, and is found when it is collected; but the slot is free once. */
+/* Racing remote frees of one object: exactly one is accepted. If the owner is in the race as well, one of the others may
+ * be accepted beside it, and is found when it is collected; but the slot is free once. */
 static void racing_double_frees_count_once(void)
 {
     for (int with_owner = 0; with_owner < 2; with_owner++) {
-        size_t count = amount(3000);
+        size_t batches = amount(200), count = batches * BATCH;
         arena a = arena_new();
         slabmalloc_zone *zone = zone_over(&a, 64, 0, 8, false);
         char **objects = calloc(count, sizeof *objects);
-        REQUIRE(objects != NULL);
+        atomic_size_t round = 0, arrived = 0, *accepted = calloc(count, sizeof *accepted);
+        REQUIRE(objects != NULL && accepted != NULL);
         for (size_t i = 0; i < count; i++)
             REQUIRE((objects[i] = slabmalloc_zone_allocate(zone, 64, 8)) != NULL);
-        atomic_size_t round = 0, arrived = 0, accepted = 0;
-        race r = {zone, objects, count, 64, &round, &arrived, &accepted};
+        race r = {zone, objects, batches, &round, &arrived, accepted};
         pthread_t threads[RACERS];
         for (size_t i = 0; i < RACERS; i++)
             threads[i] = start(run_racer, &r);
-        for (size_t i = 0; i < count; i++) {
-            atomic_store(&accepted, 0);
-            atomic_store_explicit(&round, i + 1, memory_order_release);
-            if (with_owner) {
-                slabmalloc_status status = slabmalloc_zone_deallocate(zone, objects[i], 64, 8);
-                CHECK(status == SLABMALLOC_OK || status == SLABMALLOC_FREE_DOUBLE);
-                if (status == SLABMALLOC_OK)
-                    atomic_fetch_add_explicit(&accepted, 1, memory_order_relaxed);
-            }
-            if (i % 16 == 0)
+        for (size_t batch = 0; batch < batches; batch++) {
+            atomic_store_explicit(&round, batch + 1, memory_order_release);
+            if (with_owner)
+                free_batch(&r, batch);
+            if (batch % 4 == 0)
                 slabmalloc_zone_collect(zone);
-            while (atomic_load_explicit(&arrived, memory_order_acquire) < RACERS * (i + 1))
-                sched_yield();
-            size_t got = atomic_load(&accepted);
-            CHECK(got == 1 || (with_owner && got == 2));
-            CHECK_EQUAL(slabmalloc_zone_stats(zone, -1).live_objects, count - 1 - i);
-            CHECK_STATUS(slabmalloc_zone_deallocate(zone, objects[i], 64, 8), FREE_DOUBLE);
+            wait_for(&arrived, RACERS * (batch + 1));
+            for (size_t i = BATCH * batch; i < BATCH * (batch + 1); i++) {
+                size_t got = atomic_load(&accepted[i]);
+                CHECK(got == 1 || (with_owner && got == 2));
+                CHECK_STATUS(slabmalloc_zone_deallocate(zone, objects[i], 64, 8), FREE_DOUBLE);
+            }
+            CHECK_EQUAL(slabmalloc_zone_stats(zone, -1).live_objects, count - BATCH * (batch + 1));
+            CHECK_SOUND(zone);
         }
         for (size_t i = 0; i < RACERS; i++)
             pthread_join(threads[i], NULL);
         check_whole(&a, zone, 64, 8);
         slabmalloc_zone_destroy(zone);
         free(objects);
+        free(accepted);
         arena_end(&a);
     }
 }

@@ -6,8 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest --hypothesis-seed=0
-# auto: plain Python where there is no compiler. CI says enabled, so that no lane passes without the extension.
-NATIVE ?= auto
+# Here nothing may pass in plain Python because a compiler or a header is missing; `pip install .` is content with that.
+NATIVE ?= enabled
 
 SOURCES := $(shell find core bindings src -type f -not -path '*/.*' -not -path '*/__pycache__/*') \
     meson.build meson.options pyproject.toml tools/list_files.py

@@ -18,7 +18,8 @@ flock "$lock"
 
 if [ ! -d "$tree" ]; then
     mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Label: Debian' | sort -u | head -n 1)
-    echo "== debootstrap of sid from ${mirror:=http://deb.debian.org/debian}"
+    [ -n "$mirror" ] || { echo "skipped: this machine's apt knows no mirror of Debian"; exit 77; }
+    echo "== debootstrap of sid"
     rm -rf "$tree.partial"
     debootstrap --variant=minbase sid "$tree.partial" "$mirror"
     # Signatures are checked; but a mirror that rests for a while is later than its Release file promises.

@@ -115,6 +115,7 @@ def _summarize(form: _Form, pid: int, start: float, path: Path | None, stream: T
         if path is not None:
             path.write_text(text, encoding="utf-8")
         elif stream is not None:
+            os.fstat(stream.fileno())  # what stays in the buffer of a closed stream makes the interpreter exit with 120
             stream.write(text)
             stream.flush()
     except (OSError, ValueError) as error:

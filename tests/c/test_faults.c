@@ -3,11 +3,7 @@
  * Fault injection: a pager that fails at its k-th request for every k, pagers that return what they must not, and
  * memory that the system refuses. Nothing is lost, nothing leaks, and the zone goes on when memory is there again.
  */
-#include "fixture.h"
-
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "limits.h"
 
 enum { OBJECTS = 400 };
 
@@ -142,32 +138,6 @@ static void junk_from_the_pager_is_refused(void)
 
 /* ---- memory that the system refuses ---- */
 
-/* Runs `act` in a child whose address space is limited to what it has and `bytes` more; its exit status. */
-static int run_limited(size_t bytes, int (*act)(void))
-{
-    fflush(NULL);
-    pid_t child = fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-        atomic_store(&check_failures, 0);
-        size_t pages = 0;
-        FILE *statm = fopen("/proc/self/statm", "r");
-        if (statm == NULL || fscanf(statm, "%zu", &pages) != 1)
-            _exit(99);
-        fclose(statm);
-        rlim_t limit = pages * (rlim_t)sysconf(_SC_PAGESIZE) + bytes;
-        struct rlimit space = {limit, limit};
-        if (setrlimit(RLIMIT_AS, &space) != 0)
-            _exit(99);
-        int status = act();
-        fflush(NULL);
-        _exit(status != 0 ? status : atomic_load(&check_failures) != 0);
-    }
-    int status = 0;
-    REQUIRE(waitpid(child, &status, 0) == child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
-
 static slabmalloc_zone *limited_zone;
 
 /* Objects until the pager or the zone's bookkeeping gets no more; then everything is still in order. */
@@ -206,29 +176,20 @@ static int map_too_much(void)
     return 0;
 }
 
-static bool limits_work(void) { return !UNDER_ASAN && !UNDER_TSAN; } /* shadow memory needs the address space */
-
-static int try_half_a_gigabyte(void)
-{
-    void *memory =
-        mmap(NULL, (size_t)512 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return memory == MAP_FAILED ? 0 : 98; /* emulators may not keep the limit */
-}
-
 static void a_full_system_is_survived(void)
 {
-    if (!limits_work() || run_limited((size_t)1 << 26, try_half_a_gigabyte) != 0)
+    if (!limits_are_kept())
         return;
     for (size_t bytes = (size_t)1 << 20; bytes <= (size_t)1 << 27; bytes *= 4) {
         slabmalloc_pager system = slabmalloc_pager_system();
         slabmalloc_zone_options options = slabmalloc_zone_options_default();
         options.pager = &system;
         limited_zone = zone_new(&options);
-        CHECK_EQUAL(run_limited(bytes, fill_until_refused), 0);
+        CHECK_EQUAL(in_limited_child(bytes, fill_until_refused), 0);
         slabmalloc_zone_destroy(limited_zone);
-        CHECK_EQUAL(run_limited(bytes, create_until_refused), 0);
+        CHECK_EQUAL(in_limited_child(bytes, create_until_refused), 0);
     }
-    CHECK_EQUAL(run_limited((size_t)1 << 26, map_too_much), 0);
+    CHECK_EQUAL(in_limited_child((size_t)1 << 26, map_too_much), 0);
 }
 
 int main(void)

@@ -1,40 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * The process heap: objects without layouts, errors, memory that goes back, and address space that is not there.
+ * The process heap: objects without layouts, errors, memory that goes back, frees by other threads.
  */
-#include "fixture.h"
+#include "heap_fixture.h"
 
 #include <pthread.h>
 #include <sched.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-#include "heap/heap.h"
-
-enum { MIB = 1 << 20, RESERVE_LEAST = 64 * MIB };
-
-static heap *heap_new(size_t reserve_bytes)
-{
-    heap *h = heap_create(reserve_bytes);
-    REQUIRE(h != NULL);
-    return h;
-}
-
-static void check_heap(heap *h, size_t live_objects, const char *file, int line)
-{
-    const char *message = heap_audit(h);
-    if (message != NULL && check_fail(file, line))
-        printf("audit: %s\n", message);
-    heap_stats stats = heap_statistics(h);
-    check_equal(stats.live_objects, live_objects, file, line, "live_objects");
-    check_true(stats.live_bytes <= stats.mapped_bytes, file, line, "live_bytes <= mapped_bytes");
-    check_true(stats.resting_bytes <= stats.mapped_bytes, file, line, "resting_bytes <= mapped_bytes");
-    check_true(stats.mapped_bytes <= stats.peak_mapped_bytes, file, line, "mapped_bytes <= peak_mapped_bytes");
-    check_true(stats.peak_mapped_bytes <= stats.reserved_bytes, file, line, "peak_mapped_bytes <= reserved_bytes");
-    check_equal(stats.mapped_bytes % HEAP_PAGE_BYTES, 0, file, line, "mapped_bytes % page");
-}
-#define CHECK_HEAP(h, live) check_heap((h), (live), __FILE__, __LINE__)
 
 static void every_size_is_served(void)
 {
@@ -376,98 +348,6 @@ static void others_free_while_the_owner_works(void)
     heap_destroy(h);
 }
 
-/* ---- address space that is not there ---- */
-
-static size_t space_left;
-
-/* In a child with `space_left` bytes of address space more than it has: how the heap copes. Exit status 0: well. */
-static int create_in_little_space(void)
-{
-    heap *h = heap_create(0);
-    if (h == NULL) {
-        CHECK(space_left < RESERVE_LEAST + 32 * (size_t)MIB);
-        return 0;
-    }
-    size_t reserved = heap_statistics(h).reserved_bytes;
-    CHECK(reserved >= RESERVE_LEAST && reserved <= space_left);
-    CHECK(reserved >= space_left / 4); /* no more is given up than the halving demands */
-    for (int i = 0; i < 10000; i++)
-        CHECK(heap_allocate(h, 100) != NULL);
-    CHECK_HEAP(h, 10000);
-    heap_destroy(h);
-    return 0;
-}
-
-static int in_limited_child(size_t bytes, int (*act)(void))
-{
-    fflush(NULL);
-    pid_t child = fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-        atomic_store(&check_failures, 0);
-        size_t pages = 0;
-        FILE *statm = fopen("/proc/self/statm", "r");
-        if (statm == NULL || fscanf(statm, "%zu", &pages) != 1)
-            _exit(99);
-        fclose(statm);
-        rlim_t limit = pages * (rlim_t)sysconf(_SC_PAGESIZE) + bytes;
-        struct rlimit space = {limit, limit};
-        if (setrlimit(RLIMIT_AS, &space) != 0)
-            _exit(99);
-        space_left = bytes;
-        int status = act();
-        fflush(NULL);
-        _exit(status != 0 ? status : atomic_load(&check_failures) != 0);
-    }
-    int status = 0;
-    REQUIRE(waitpid(child, &status, 0) == child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
-
-static int try_half_a_gigabyte(void)
-{
-    void *memory =
-        mmap(NULL, (size_t)512 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return memory == MAP_FAILED ? 0 : 98; /* emulators may not keep the limit */
-}
-
-/* Sanitizers need the address space themselves; an emulator may even keep a table of every page that is reserved. */
-static bool limits_are_kept(void)
-{
-    return !UNDER_ASAN && !UNDER_TSAN && in_limited_child(64 * (size_t)MIB, try_half_a_gigabyte) == 0;
-}
-
-static void reserve_falls_back_step_by_step(void)
-{
-    if (!limits_are_kept())
-        return;
-    for (size_t bytes = 4 * (size_t)MIB; bytes <= (size_t)40 << 30; bytes += bytes / 2)
-        CHECK_EQUAL(in_limited_child(bytes, create_in_little_space), 0);
-}
-
-static void reserves_of_every_size(void)
-{
-    static const size_t sizes[] = {RESERVE_LEAST, RESERVE_LEAST + 1, RESERVE_LEAST + HEAP_PAGE_BYTES, (size_t)100 * MIB,
-                                   (size_t)1 << 32};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        heap *h = heap_create(sizes[i]);
-        if (!CHECK(h != NULL))
-            continue;
-        size_t reserved = heap_statistics(h).reserved_bytes;
-        CHECK(reserved >= RESERVE_LEAST && reserved < sizes[i] + HEAP_PAGE_BYTES);
-        CHECK(heap_statistics(h).bookkeeping_bytes > 0);
-        CHECK_HEAP(h, 0);
-        heap_destroy(h);
-    }
-    /* Nobody grants that; half of it neither. (An emulator would, and keep a byte for each page of it.) */
-    heap *h = getenv("SLABMALLOC_EMULATED") == NULL ? heap_create((size_t)1 << 62) : NULL;
-    if (h != NULL) {
-        memset(heap_allocate(h, 100), 1, 100);
-        CHECK_HEAP(h, 1);
-        heap_destroy(h);
-    }
-}
-
 int main(void)
 {
     RUN(every_size_is_served);
@@ -478,7 +358,5 @@ int main(void)
     RUN(the_range_is_used_up_and_comes_back);
     RUN(ticks_alone_give_memory_back);
     RUN(others_free_while_the_owner_works);
-    RUN(reserve_falls_back_step_by_step);
-    RUN(reserves_of_every_size);
     return check_finish();
 }

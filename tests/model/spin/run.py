@@ -42,7 +42,7 @@ QUICK = (
     "LEVELS=2 SLABS=1 COLLECTS=1 REUSES=0 DOUBLE_FREES",
     "LEVELS=3 SLABS=1 FREES=1 COLLECTS=1 REUSES=0",
 )
-# ... and what takes minutes and up to 12 GiB.
+# ... and what takes minutes and several GiB.
 FULL = (
     "LEVELS=2 COLLECTS=2 REUSES=1",
     "LEVELS=2 COLLECTS=1 REUSES=0 DOUBLE_FREES",
@@ -93,7 +93,7 @@ def search(definitions: str, directory: Path) -> Result:
 def main() -> int:
     """Runs everything asked for; 0 if the protocol holds everywhere and every mutation is found out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="the large configurations as well (minutes, 12 GiB)")
+    parser.add_argument("--full", action="store_true", help="the large configurations as well (minutes, several GiB)")
     parser.add_argument("--keep", type=Path, help="leave checkers and trails in this directory, which must not exist")
     options = parser.parse_args()
     if shutil.which("spin") is None:

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the tests of the process heap share: a heap that is there, and what must hold of it at any time.
+ */
+#ifndef HEAP_FIXTURE_H
+#define HEAP_FIXTURE_H
+
+#include "fixture.h"
+#include "heap/heap.h"
+
+enum { MIB = 1 << 20, RESERVE_LEAST = 64 * MIB };
+
+static inline heap *heap_new(size_t reserve_bytes)
+{
+    heap *h = heap_create(reserve_bytes);
+    REQUIRE(h != NULL);
+    return h;
+}
+
+static inline void check_heap(heap *h, size_t live_objects, const char *file, int line)
+{
+    const char *message = heap_audit(h);
+    if (message != NULL && check_fail(file, line))
+        printf("audit: %s\n", message);
+    heap_stats stats = heap_statistics(h);
+    check_equal(stats.live_objects, live_objects, file, line, "live_objects");
+    check_true(stats.live_bytes <= stats.mapped_bytes, file, line, "live_bytes <= mapped_bytes");
+    check_true(stats.resting_bytes <= stats.mapped_bytes, file, line, "resting_bytes <= mapped_bytes");
+    check_true(stats.mapped_bytes <= stats.peak_mapped_bytes, file, line, "mapped_bytes <= peak_mapped_bytes");
+    check_true(stats.peak_mapped_bytes <= stats.reserved_bytes, file, line, "peak_mapped_bytes <= reserved_bytes");
+    check_equal(stats.mapped_bytes % HEAP_PAGE_BYTES, 0, file, line, "mapped_bytes % page");
+}
+#define CHECK_HEAP(h, live) check_heap((h), (live), __FILE__, __LINE__)
+
+#endif

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The process heap's address space: how much it reserves, and how it makes do with less.
+ */
+#include "heap_fixture.h"
+#include "limits.h"
+
+/* In a child with `space_left` bytes of address space more than it has: how the heap copes. Exit status 0: well. */
+static int create_in_little_space(void)
+{
+    heap *h = heap_create(0);
+    if (h == NULL) {
+        CHECK(space_left < RESERVE_LEAST + 32 * (size_t)MIB);
+        return 0;
+    }
+    size_t reserved = heap_statistics(h).reserved_bytes;
+    CHECK(reserved >= RESERVE_LEAST && reserved <= space_left);
+    CHECK(reserved >= space_left / 4); /* no more is given up than the halving demands */
+    for (int i = 0; i < 10000; i++)
+        CHECK(heap_allocate(h, 100) != NULL);
+    CHECK_HEAP(h, 10000);
+    heap_destroy(h);
+    return 0;
+}
+
+static void reserve_falls_back_step_by_step(void)
+{
+    if (!limits_are_kept())
+        return;
+    for (size_t bytes = 4 * (size_t)MIB; bytes <= (size_t)40 << 30; bytes += bytes / 2)
+        CHECK_EQUAL(in_limited_child(bytes, create_in_little_space), 0);
+}
+
+static void reserves_of_every_size(void)
+{
+    static const size_t sizes[] = {RESERVE_LEAST, RESERVE_LEAST + 1, RESERVE_LEAST + HEAP_PAGE_BYTES, (size_t)100 * MIB,
+                                   (size_t)1 << 32};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        heap *h = heap_create(sizes[i]);
+        if (!CHECK(h != NULL))
+            continue;
+        size_t reserved = heap_statistics(h).reserved_bytes;
+        CHECK(reserved >= RESERVE_LEAST && reserved < sizes[i] + HEAP_PAGE_BYTES);
+        CHECK(heap_statistics(h).bookkeeping_bytes > 0);
+        CHECK_HEAP(h, 0);
+        heap_destroy(h);
+    }
+    /* Nobody grants that; half of it neither. (An emulator might, and keep a byte for each page of it.) */
+    heap *h = !is_emulated() ? heap_create((size_t)1 << 62) : NULL;
+    if (h != NULL) {
+        memset(heap_allocate(h, 100), 1, 100);
+        CHECK_HEAP(h, 1);
+        heap_destroy(h);
+    }
+}
+
+int main(void)
+{
+    RUN(reserve_falls_back_step_by_step);
+    RUN(reserves_of_every_size);
+    return check_finish();
+}

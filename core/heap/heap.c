@@ -126,9 +126,10 @@ void heap_tick(heap *h)
         slab *s = atomic_load_explicit(&h->slabs[h->visit], memory_order_relaxed);
         if (s == NULL || s->list >= SLAB_BANDS)
             continue;
-        if (h->seen[h->visit] == (uint16_t)s->free_count)
+        uint16_t free_count = (uint16_t)slab_free_count(s, &s->sc->geometry);
+        if (h->seen[h->visit] == free_count)
             purges += sweep_slab(h, s);
-        h->seen[h->visit] = (uint16_t)s->free_count;
+        h->seen[h->visit] = free_count;
     }
 }
 
@@ -237,9 +238,9 @@ slabmalloc_status heap_free(heap *h, void *object)
     if (UNLIKELY(s == NULL))
         return SLABMALLOC_FREE_FOREIGN;
     slabmalloc_sc *sc = s->sc;
-    if (LIKELY(s != sc->current))
-        return sc_free_in_listed(sc, s, (uintptr_t)object % HEAP_PAGE_BYTES);
-    return sc_deallocate_owned(sc, object);
+    uintptr_t offset = (uintptr_t)object % HEAP_PAGE_BYTES;
+    return LIKELY(s != sc->current) ? sc_free_in_listed(sc, s, offset)
+                                    : sc_free_in_current(sc, (uintptr_t)object, offset);
 }
 
 slabmalloc_status heap_free_remote(heap *h, void *object)

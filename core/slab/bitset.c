@@ -63,15 +63,23 @@ void bitset_summarize(const bitset_shape *shape, word *words)
     }
 }
 
+void bitset_remove_below(word *words, uint32_t count)
+{
+    for (uint32_t i = 0; i < count / WORD_BITS; i++)
+        word_set(&words[i], 0);
+    word *last = &words[count / WORD_BITS];
+    word_set(last, word_get(last) & ~(word_bit(count) - 1));
+}
+
 bool bitset_has_no_excess(const bitset_shape *shape, const word *words)
 {
     uint32_t used = shape->bits % WORD_BITS;
     return used == 0 || (word_get(&words[shape->offset[1] - 1]) & ~(word_bit(used) - 1)) == 0;
 }
 
-bool bitset_is_valid(const bitset_shape *shape, const word *words)
+bool bitset_is_summarized(const bitset_shape *shape, const word *words, uint32_t top)
 {
-    for (uint32_t level = 1; level < shape->levels; level++) {
+    for (uint32_t level = 1; level <= top; level++) {
         uint32_t below_count = shape->offset[level] - shape->offset[level - 1];
         uint32_t count = shape->offset[level + 1] - shape->offset[level];
         for (uint32_t i = 0; i < count * WORD_BITS; i++) {
@@ -80,7 +88,7 @@ bool bitset_is_valid(const bitset_shape *shape, const word *words)
                 return false;
         }
     }
-    return bitset_has_no_excess(shape, words);
+    return true;
 }
 
 void bitset_raise(const bitset_shape *shape, word *words, size_t index)
@@ -120,22 +128,15 @@ bitset_shared bitset_share(const bitset_shape *shape, word *words, size_t index)
     return old == 0 ? BITSET_BEGAN : BITSET_JOINED;
 }
 
-bool bitset_move_below(const bitset_shape *shape, word *from, word *to, uint32_t count)
+bool bitset_share_below(const bitset_shape *shape, word *words, uint32_t count)
 {
-    /* On each level so many leave `from` (a word that keeps a member keeps its bit above) and so many enter `to`. */
-    uint32_t leave = count, enter = count;
     uint64_t top = 0;
     for (uint32_t level = 0; level < shape->levels; level++) {
-        for (uint32_t i = 0; i * WORD_BITS < enter; i++) {
-            uint32_t left = leave > i * WORD_BITS ? leave - i * WORD_BITS : 0;
-            uint64_t out = left >= WORD_BITS ? UINT64_MAX : word_bit(left) - 1;
-            uint64_t in = enter - i * WORD_BITS >= WORD_BITS ? UINT64_MAX : word_bit(enter) - 1;
-            word *w = &from[shape->offset[level] + i];
-            top = atomic_fetch_or_explicit(&to[shape->offset[level] + i], in, memory_order_acq_rel);
-            word_set(w, word_get(w) & ~out);
+        for (uint32_t i = 0; i * WORD_BITS < count; i++) {
+            uint64_t bits = count - i * WORD_BITS >= WORD_BITS ? UINT64_MAX : word_bit(count) - 1;
+            top = atomic_fetch_or_explicit(&words[shape->offset[level] + i], bits, memory_order_acq_rel);
         }
-        leave /= WORD_BITS;
-        enter = enter / WORD_BITS + (enter % WORD_BITS != 0);
+        count = count / WORD_BITS + (count % WORD_BITS != 0);
     }
     return top == 0;
 }

@@ -51,12 +51,66 @@ word *slab_local_in_page(const slab_geometry *g, uintptr_t page)
     return (word *)(page + g->page_bytes - g->metadata_bytes);
 }
 
+/* ---- local's summary ------------------------------------------------------------------------------------- */
+
+void slab_raise(slab *s, const slab_geometry *g, size_t index)
+{
+    for (uint32_t level = 1; level + 1 < g->shape.levels; level++) {
+        word *up = &s->local[g->shape.offset[level] + index / WORD_BITS];
+        word_set(up, word_get(up) | word_bit(index));
+        index /= WORD_BITS;
+    }
+    s->summary |= word_bit(index);
+}
+
+void slab_lower(slab *s, const slab_geometry *g, size_t index)
+{
+    for (uint32_t level = 1; level + 1 < g->shape.levels; level++) {
+        word *up = &s->local[g->shape.offset[level] + index / WORD_BITS];
+        uint64_t rest = word_get(up) & ~word_bit(index);
+        word_set(up, rest);
+        if (rest != 0)
+            return;
+        index /= WORD_BITS;
+    }
+    s->summary &= ~word_bit(index);
+}
+
+void slab_summarize(slab *s, const slab_geometry *g)
+{
+    const bitset_shape *shape = &g->shape;
+    bitset_summarize(shape, s->local);
+    uint64_t top = word_get(&s->local[shape->offset[shape->levels - 1]]);
+    s->summary = shape->levels > 1 ? top : top != 0;
+}
+
+static bool summary_is_valid(const slab *s, const slab_geometry *g)
+{
+    const bitset_shape *shape = &g->shape;
+    uint32_t top = shape->levels > 1 ? shape->levels - 2 : 0; /* the level under the summary */
+    uint64_t expected = 0;
+    for (uint32_t i = 0; i < shape->offset[top + 1] - shape->offset[top]; i++)
+        if (word_get(&s->local[shape->offset[top] + i]) != 0)
+            expected |= word_bit(i);
+    return s->summary == expected && bitset_is_summarized(shape, s->local, top);
+}
+
+/* ---- format, restore ------------------------------------------------------------------------------------- */
+
+static void slab_begin(slab *s, const slab_geometry *g)
+{
+    slab_summarize(s, g);
+    s->purged = 0;
+    /* A freer that is late may have the record on a stack still, or be about to. */
+    uint8_t pending = atomic_load_explicit(&s->attention, memory_order_relaxed) & SLAB_PENDING;
+    slab_attend(s, g, pending);
+}
+
 void slab_format(slab *s, const slab_geometry *g)
 {
     bitset_fill(&g->shape, s->local);
     bitset_clear(&g->shape, slab_remote(s, g));
-    s->free_count = g->capacity;
-    s->purged = 0;
+    slab_begin(s, g);
     if (g->metadata_bytes == 0)
         return;
     slab_trailer trailer = {
@@ -92,17 +146,15 @@ bool slab_restore(slab *s, const slab_geometry *g)
             return false;
     for (uint32_t i = 0; i < g->shape.offset[1]; i++)
         word_set(&local[i], word_get(&local[i]) | word_get(&remote[i]));
-    bitset_summarize(&g->shape, local);
     bitset_clear(&g->shape, remote);
-    s->free_count = bitset_count(&g->shape, local);
-    s->purged = 0;
+    slab_begin(s, g);
     return true;
 }
 
 bool slab_is_valid(const slab *s, const slab_geometry *g)
 {
     const word *local = s->local, *remote = slab_remote(s, g);
-    if (!bitset_is_valid(&g->shape, local) || !bitset_has_no_excess(&g->shape, remote))
+    if (!summary_is_valid(s, g) || !bitset_has_no_excess(&g->shape, local) || !bitset_has_no_excess(&g->shape, remote))
         return false;
     for (uint32_t i = 0; i < g->shape.offset[1]; i++)
         if (word_get(&local[i]) & word_get(&remote[i]))

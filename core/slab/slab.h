@@ -11,6 +11,12 @@
  *     local, remote are sets of slot indexes < capacity;  local: free slots, written by the owner alone;
  *     remote: slots that others freed and the owner has not collected;  local and remote are disjoint
  *     live = capacity - |local| - |remote|
+ *
+ * The top of local's summary is the owner's business, and lies in the record: with T the level below it, the highest
+ * that lies in the page but for the one word that bitset.h would put on top of it (unused here),
+ *     bit i of summary is set  <=>  word i of level T is not zero
+ * For sets of up to 4096 slots T is level 0, so that a free raises it by one or, whatever the word was before; a slab with more
+ * slots is `deep`, and has levels of summary in the page.
  */
 #ifndef SLABMALLOC_SLAB_SLAB_H
 #define SLABMALLOC_SLAB_SLAB_H
@@ -26,6 +32,8 @@ typedef struct slab_geometry {
     uint64_t reciprocal;     /* of object_bytes */
     bitset_shape shape;      /* of local and of remote */
 } slab_geometry;
+
+ALWAYS_INLINE bool slab_is_deep(const slab_geometry *g) { return g->shape.levels > 2; }
 
 slab_geometry slab_geometry_of(uint32_t object_bytes, uint32_t page_bytes, bool metadata_apart);
 
@@ -48,17 +56,24 @@ enum {
     SLAB_UNUSED                /* the record has no page */
 };
 
+/* What a free in a slab has to look at, beyond its bit. */
+enum {
+    SLAB_PENDING = 1, /* a hint: on its allocator's stack, or about to be; slots may be free in `remote` */
+    SLAB_DEEP = 2     /* a word that was empty has to be told to the levels in the page */
+};
+
 /* Fields belong to the owner, but for those marked. A record is never unmapped while its zone lives, so that a late
- * reader finds a record, if not the one it looked for. */
+ * reader finds a record, if not the one it looked for.
+ *     free_count = |local| = slab_limit(its list) - room, not kept while current */
 typedef struct slab {
     _Atomic uintptr_t page; /* others read it; 0 while unused */
     word *local;            /* remote begins right behind it */
     struct slabmalloc_sc *sc;
     struct slab *next, *prev;
-    struct slab *pending_next;  /* of whoever pushes the slab on the stack, until the owner has popped it */
-    uint32_t free_count;        /* |local|; not kept while current */
-    uint32_t limit;             /* free_count at which the slab changes lists */
-    _Atomic uint8_t is_pending; /* a hint: on the allocator's stack, or about to be */
+    struct slab *pending_next; /* of whoever pushes the slab on the stack, until the owner has popped it */
+    uint64_t summary;          /* top of local's */
+    uint32_t room;             /* frees until the slab changes lists */
+    _Atomic uint8_t attention; /* SLAB_PENDING | SLAB_DEEP; whoever pushes the slab writes it too */
     uint8_t list;
     uint16_t purged; /* the heap's: OS pages of this slab that are purged, a bit each */
 } slab;
@@ -68,6 +83,53 @@ _Static_assert(sizeof(slab) <= CACHE_LINE_BYTES, "a free touches one line of the
 ALWAYS_INLINE uintptr_t slab_page(const slab *s) { return atomic_load_explicit(&s->page, memory_order_relaxed); }
 
 ALWAYS_INLINE word *slab_remote(const slab *s, const slab_geometry *g) { return s->local + bitset_words(&g->shape); }
+
+/* The list for a slab with so many free slots, and the least free count that belongs to the next one. */
+ALWAYS_INLINE uint8_t slab_list_for(const slab_geometry *g, uint32_t free_count)
+{
+    if (free_count == 0)
+        return SLAB_FULL;
+    if (free_count == g->capacity)
+        return SLAB_EMPTY;
+    return (uint8_t)(((uint64_t)free_count * SLAB_BANDS - 1) / g->capacity);
+}
+
+ALWAYS_INLINE uint32_t slab_limit(const slab_geometry *g, uint8_t list)
+{
+    if (list == SLAB_FULL)
+        return 1;
+    if (list == SLAB_EMPTY)
+        return UINT32_MAX;
+    return (uint32_t)min_size(g->capacity, ((uint64_t)list + 1) * g->capacity / SLAB_BANDS + 1);
+}
+
+/* Free slots of a slab on a list. */
+ALWAYS_INLINE uint32_t slab_free_count(const slab *s, const slab_geometry *g)
+{
+    return slab_limit(g, s->list) - s->room;
+}
+
+/* Level-0 word `index` of local has just become non-zero / zero: tell the summary. */
+void slab_raise(slab *s, const slab_geometry *g, size_t index);
+void slab_lower(slab *s, const slab_geometry *g, size_t index);
+/* Makes the summary what level 0 says. */
+void slab_summarize(slab *s, const slab_geometry *g);
+
+/* The first word of local that is not zero, or SIZE_MAX. */
+ALWAYS_INLINE size_t slab_first_word(const slab *s, const slab_geometry *g)
+{
+    if (s->summary == 0)
+        return SIZE_MAX;
+    size_t index = word_lowest(s->summary);
+    for (uint32_t level = g->shape.levels; level > 2; level--)
+        index = index * WORD_BITS + word_lowest(word_get(&s->local[g->shape.offset[level - 2] + index]));
+    return index;
+}
+
+ALWAYS_INLINE void slab_attend(slab *s, const slab_geometry *g, uint8_t pending)
+{
+    atomic_store_explicit(&s->attention, slab_is_deep(g) ? pending | SLAB_DEEP : pending, memory_order_relaxed);
+}
 
 /* Bytes of both bitsets. */
 ALWAYS_INLINE size_t slab_bitsets_bytes(const slab_geometry *g) { return 2 * sizeof(word) * bitset_words(&g->shape); }

@@ -29,12 +29,10 @@ static void audit_slab(void *context, slab *s)
     if (s == sc->current)
         return;
     uint32_t count = bitset_count(&g->shape, s->local);
-    fail_unless(a, s->free_count == count, "a slab's free count is not the number of its free slots");
-    uint8_t list = count == 0             ? SLAB_FULL
-                   : count == g->capacity ? SLAB_EMPTY
-                                          : (uint8_t)(((uint64_t)count * SLAB_BANDS - 1) / g->capacity);
-    fail_unless(a, s->list == list, "a slab is on a list that does not fit its free count");
-    fail_unless(a, s->free_count < s->limit, "a slab has passed the limit of its list");
+    fail_unless(a, s->list < SLAB_LISTS && slab_free_count(s, g) == count,
+                "a slab's free count is not the number of its free slots");
+    fail_unless(a, s->list == slab_list_for(g, count), "a slab is on a list that does not fit its free count");
+    fail_unless(a, s->room > 0, "a slab has passed the limit of its list");
     fail_unless(a, (s->prev == NULL ? sc->lists[s->list] : s->prev->next) == s, "a list is not linked back");
 }
 
@@ -43,14 +41,12 @@ static void audit_cursor(auditing *a)
     const slabmalloc_sc *sc = a->sc;
     const slab *s = sc->current;
     if (s == NULL) {
-        fail_unless(a, sc->next == NO_SLOT && sc->current_capacity == 0, "there is a cursor, but no current slab");
+        fail_unless(a, sc->next == NO_SLOT && sc->current_page == NO_PAGE, "there is a cursor, but no current slab");
         return;
     }
     fail_unless(a, s->list == SLAB_CURRENT && sc->current_page == slab_page(s) && sc->current_local == s->local,
                 "the current slab is not the one of the cursor");
-    fail_unless(a, sc->current_capacity == sc->geometry.capacity,
-                "the current slab's capacity is not that of its class");
-    size_t at = bitset_first_word(&sc->geometry.shape, s->local);
+    size_t at = slab_first_word(s, &sc->geometry);
     if (at == SIZE_MAX) {
         fail_unless(a, sc->next == NO_SLOT && sc->next_word == NULL,
                     "the current slab has no free slot, but there is a cursor");

@@ -45,7 +45,7 @@ static inline slab *find(const slabmalloc_sc *sc, last_slab *last, uintptr_t pag
 /* Sets the bit of `object`, after every check, and nothing else: no count, no list, no cursor. */
 static slabmalloc_status mark_free(slabmalloc_sc *sc, last_slab *last, uintptr_t object)
 {
-    uintptr_t page = sc_page_of(sc, object);
+    uintptr_t page = object & sc->page_mask;
     slab *s = find(sc, last, page);
     if (UNLIKELY(s->sc != sc))
         return sc_diagnose(sc, object);
@@ -56,24 +56,24 @@ static slabmalloc_status mark_free(slabmalloc_sc *sc, last_slab *last, uintptr_t
     uint64_t old = word_get(w), bits = old | UINT64_C(1) << (slot.value % WORD_BITS);
     if (UNLIKELY(bits == old))
         return SLABMALLOC_FREE_DOUBLE;
-    if (UNLIKELY(atomic_load_explicit(&s->is_pending, memory_order_relaxed) != 0) &&
+    if (UNLIKELY((atomic_load_explicit(&s->attention, memory_order_relaxed) & SLAB_PENDING) != 0) &&
         bitset_has(slab_remote(s, &sc->geometry), slot.value))
         return SLABMALLOC_FREE_DOUBLE;
     word_set(w, bits);
     if (UNLIKELY(old == 0))
-        bitset_raise(&sc->geometry.shape, s->local, slot.value / WORD_BITS);
+        slab_raise(s, &sc->geometry, slot.value / WORD_BITS);
     return SLABMALLOC_OK;
 }
 
 static void unmark_free(slabmalloc_sc *sc, last_slab *last, uintptr_t object)
 {
-    uintptr_t page = sc_page_of(sc, object);
+    uintptr_t page = object & sc->page_mask;
     slab *s = find(sc, last, page);
     size_t index = divide(object - page, sc->reciprocal).value;
     word *w = &s->local[index / WORD_BITS];
     word_set(w, word_get(w) & ~word_bit(index));
     if (word_get(w) == 0)
-        bitset_lower(&sc->geometry.shape, s->local, index / WORD_BITS);
+        slab_lower(s, &sc->geometry, index / WORD_BITS);
 }
 
 /* First every bit is set, which finds all that is wrong, repetitions too, and can be undone; then lists and cursor follow. */
@@ -92,10 +92,10 @@ slabmalloc_status sc_deallocate_many(slabmalloc_sc *sc, void *const *objects, si
     }
     bool is_in_current = false;
     for (size_t i = 0; i < count; i++) {
-        slab *s = find(sc, &last, sc_page_of(sc, (uintptr_t)objects[i]));
+        slab *s = find(sc, &last, (uintptr_t)objects[i] & sc->page_mask);
         if (s == sc->current)
             is_in_current = true;
-        else if (++s->free_count >= s->limit)
+        else if (--s->room == 0)
             sc_relist(sc, s);
     }
     if (is_in_current)

@@ -49,6 +49,13 @@ ALWAYS_INLINE size_t registry_home(const registry_table *table, uintptr_t page)
     return (size_t)((page * table->factor) >> table->shift);
 }
 
+/* The record at the page's home: mostly the page's. */
+ALWAYS_INLINE slab *registry_probe_home(const registry *r, uintptr_t page)
+{
+    registry_table *table = atomic_load_explicit(&r->table, memory_order_acquire);
+    return atomic_load_explicit(&table->entries[registry_home(table, page)], memory_order_acquire);
+}
+
 ALWAYS_INLINE slab *registry_probe(const registry *r, uintptr_t page)
 {
     registry_table *table = atomic_load_explicit(&r->table, memory_order_acquire);

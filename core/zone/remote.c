@@ -4,10 +4,10 @@
  */
 #include "zone/remote.h"
 
-/* F3. is_pending is a hint for the owner's own frees, no part of the protocol. */
+/* F3. SLAB_PENDING is a hint for the owner's own frees, no part of the protocol. */
 static void push_pending(slabmalloc_sc *sc, slab *s)
 {
-    atomic_store_explicit(&s->is_pending, 1, memory_order_relaxed);
+    slab_attend(s, &sc->geometry, SLAB_PENDING);
     slab *head = atomic_load_explicit(&sc->pending, memory_order_relaxed);
     do
         s->pending_next = head;
@@ -32,7 +32,7 @@ slabmalloc_status remote_free(slabmalloc_sc *sc, slab *s, uintptr_t offset)
 
 slabmalloc_status remote_deallocate(slabmalloc_sc *sc, void *pointer)
 {
-    uintptr_t object = (uintptr_t)pointer, page = sc_page_of(sc, object);
+    uintptr_t object = (uintptr_t)pointer, page = object & sc->page_mask;
     slab *s = registry_find(sc->registry, page);
     if (UNLIKELY(s->sc != sc))
         return sc_diagnose(sc, object);
@@ -41,8 +41,13 @@ slabmalloc_status remote_deallocate(slabmalloc_sc *sc, void *pointer)
 
 void remote_hold_back(slabmalloc_sc *sc, slab *s, uint32_t count)
 {
+    const slab_geometry *g = &sc->geometry;
     sc->held_back = count;
-    if (count > 0 && bitset_move_below(&sc->geometry.shape, s->local, slab_remote(s, &sc->geometry), count))
+    if (count == 0)
+        return;
+    bitset_remove_below(s->local, count);
+    slab_summarize(s, g);
+    if (bitset_share_below(&g->shape, slab_remote(s, g), count))
         push_pending(sc, s);
 }
 
@@ -59,17 +64,17 @@ static void take_bits(void *context, size_t index, uint64_t bits)
     uint64_t old = word_get(w), fresh = bits & ~old;
     word_set(w, old | fresh);
     if (old == 0)
-        bitset_raise(&c->geometry->shape, c->s->local, index);
+        slab_raise(c->s, c->geometry, index);
     c->count += word_count(fresh);
     c->doubles += word_count(bits & old);
 }
 
 static uint32_t collect_slab(slab *s)
 {
-    atomic_store_explicit(&s->is_pending, 0, memory_order_relaxed);
+    slabmalloc_sc *sc = s->sc;
+    slab_attend(s, &sc->geometry, 0);
     if (s->list == SLAB_UNUSED) /* only a free that is wrong, and races with reclaim, can have pushed it */
         return 0;
-    slabmalloc_sc *sc = s->sc;
     collecting c = {.s = s, .geometry = &sc->geometry, .count = 0, .doubles = 0};
     bitset_take(&c.geometry->shape, slab_remote(s, c.geometry), take_bits, &c); /* C3, C4 */
     if (c.count > 0)

@@ -14,6 +14,8 @@ void sc_init(slabmalloc_sc *sc, slabmalloc_zone *zone, registry *registry, uint3
 {
     *sc = (slabmalloc_sc){
         .next = NO_SLOT,
+        .current_page = NO_PAGE,
+        .page_mask = 0 - (uintptr_t)geometry->page_bytes,
         .object_bytes = geometry->object_bytes,
         .reciprocal = geometry->reciprocal,
         .geometry = *geometry,
@@ -26,30 +28,16 @@ void sc_init(slabmalloc_sc *sc, slabmalloc_zone *zone, registry *registry, uint3
 
 /* ---- lists --------------------------------------------------------------------------------------------- */
 
-static uint8_t list_for(const slab_geometry *g, uint32_t free_count)
+static uint8_t set_free_count(const slab_geometry *g, slab *s, uint32_t free_count)
 {
-    if (free_count == 0)
-        return SLAB_FULL;
-    if (free_count == g->capacity)
-        return SLAB_EMPTY;
-    return (uint8_t)(((uint64_t)free_count * SLAB_BANDS - 1) / g->capacity);
+    s->list = slab_list_for(g, free_count);
+    s->room = slab_limit(g, s->list) - free_count;
+    return s->list;
 }
 
-/* The least free count above the list's range. */
-static uint32_t limit_of(const slab_geometry *g, uint8_t list)
+static void list_push(slabmalloc_sc *sc, slab *s, uint32_t free_count)
 {
-    if (list == SLAB_FULL)
-        return 1;
-    if (list == SLAB_EMPTY)
-        return UINT32_MAX;
-    return (uint32_t)min_size(g->capacity, ((uint64_t)list + 1) * g->capacity / SLAB_BANDS + 1);
-}
-
-static void list_push(slabmalloc_sc *sc, slab *s)
-{
-    uint8_t list = list_for(&sc->geometry, s->free_count);
-    s->list = list;
-    s->limit = limit_of(&sc->geometry, list);
+    uint8_t list = set_free_count(&sc->geometry, s, free_count);
     if (list >= SLAB_BANDS) {
         s->prev = NULL;
         s->next = sc->lists[list];
@@ -83,13 +71,18 @@ static void list_remove(slabmalloc_sc *sc, slab *s)
         sc->bands &= ~(1u << s->list);
 }
 
-slabmalloc_status sc_relist(slabmalloc_sc *sc, slab *s)
+static void relist(slabmalloc_sc *sc, slab *s, uint32_t free_count)
 {
     list_remove(sc, s);
-    list_push(sc, s);
+    list_push(sc, s, free_count);
     const zone_watcher *watcher = &sc->zone->watcher;
     if (watcher->drained != NULL)
         watcher->drained(watcher->context, s);
+}
+
+slabmalloc_status sc_relist(slabmalloc_sc *sc, slab *s)
+{
+    relist(sc, s, slab_limit(&sc->geometry, s->list));
     return SLABMALLOC_OK;
 }
 
@@ -111,24 +104,31 @@ static void cursor_end(slabmalloc_sc *sc)
 
 void sc_seek_lowest(slabmalloc_sc *sc)
 {
-    size_t at = bitset_first_word(&sc->geometry.shape, sc->current_local);
+    size_t at = slab_first_word(sc->current, &sc->geometry);
     if (at == SIZE_MAX)
         cursor_end(sc);
     else
         cursor_set(sc, at);
 }
 
+static NOINLINE void *advance_deep(slabmalloc_sc *sc, void *object)
+{
+    slab_lower(sc->current, &sc->geometry, (size_t)(sc->next_word - sc->current_local));
+    sc_seek_lowest(sc);
+    return object;
+}
+
 void *sc_advance(slabmalloc_sc *sc, void *object)
 {
+    if (UNLIKELY(slab_is_deep(&sc->geometry)))
+        return advance_deep(sc, object);
+    slab *s = sc->current;
     size_t at = (size_t)(sc->next_word - sc->current_local);
-    const bitset_shape *shape = &sc->geometry.shape;
-    if (LIKELY(shape->levels == 2)) {
-        word *top = &sc->current_local[shape->offset[1]];
-        word_set(top, word_get(top) & ~word_bit(at));
-    } else {
-        bitset_lower(shape, sc->current_local, at);
-    }
-    sc_seek_lowest(sc);
+    s->summary &= ~word_bit(at);
+    if (s->summary == 0)
+        cursor_end(sc);
+    else
+        cursor_set(sc, word_lowest(s->summary));
     return object;
 }
 
@@ -144,16 +144,15 @@ static void current_set(slabmalloc_sc *sc, slab *s)
     sc->current = s;
     sc->current_page = slab_page(s);
     sc->current_local = s->local;
-    sc->current_capacity = g->capacity;
     sc_seek_lowest(sc);
     ASSERT(sc->next != NO_SLOT);
 }
 
 static void current_clear(slabmalloc_sc *sc)
 {
-    sc->current->free_count = bitset_count(&sc->geometry.shape, sc->current_local);
+    set_free_count(&sc->geometry, sc->current, bitset_count(&sc->geometry.shape, sc->current_local));
     sc->current = NULL;
-    sc->current_capacity = 0;
+    sc->current_page = NO_PAGE;
     cursor_end(sc);
 }
 
@@ -162,7 +161,7 @@ static void current_clear(slabmalloc_sc *sc)
 void sc_add(slabmalloc_sc *sc, slab *s)
 {
     s->sc = sc;
-    list_push(sc, s);
+    list_push(sc, s, bitset_count(&sc->geometry.shape, s->local));
     sc->pages++;
     sc->pages_taken++;
 }
@@ -180,8 +179,8 @@ static slab *sc_leave(slabmalloc_sc *sc, slab *s)
 
 uint32_t sc_live(const slabmalloc_sc *sc, const slab *s)
 {
-    uint32_t free_count = s == sc->current ? bitset_count(&sc->geometry.shape, s->local) : s->free_count;
-    return sc->geometry.capacity - free_count;
+    const slab_geometry *g = &sc->geometry;
+    return g->capacity - (s == sc->current ? bitset_count(&g->shape, s->local) : slab_free_count(s, g));
 }
 
 slab *sc_remove_empty(slabmalloc_sc *sc)
@@ -217,9 +216,10 @@ void sc_note_collected(slabmalloc_sc *sc, slab *s, uint32_t count)
         sc_seek_lowest(sc);
         return;
     }
-    s->free_count += count;
-    if (s->free_count >= s->limit)
-        sc_relist(sc, s);
+    if (count < s->room)
+        s->room -= count;
+    else
+        relist(sc, s, slab_free_count(s, &sc->geometry) + count);
 }
 
 /* ---- when the cursor is at the end ---------------------------------------------------------------------- */
@@ -240,10 +240,8 @@ void *sc_allocate_slow(slabmalloc_sc *sc)
         if (chosen == NULL)
             return NULL;
         list_remove(sc, chosen);
-        if (sc->current != NULL) {
-            sc->current->free_count = 0;
-            list_push(sc, sc->current);
-        }
+        if (sc->current != NULL)
+            list_push(sc, sc->current, 0);
         current_set(sc, chosen);
     }
     return sc_allocate(sc);
@@ -253,25 +251,45 @@ void *sc_allocate_slow(slabmalloc_sc *sc)
 
 slabmalloc_status sc_free_elsewhere(slabmalloc_sc *sc, uintptr_t object)
 {
-    uintptr_t page = sc_page_of(sc, object);
+    uintptr_t page = object & sc->page_mask;
+    slab *s = registry_probe_home(sc->registry, page);
+    if (UNLIKELY(slab_page(s) != page || s->sc != sc))
+        return sc_free_away_from_home(sc, object);
+    return sc_free_in_listed(sc, s, object - page);
+}
+
+slabmalloc_status sc_free_away_from_home(slabmalloc_sc *sc, uintptr_t object)
+{
+    uintptr_t page = object & sc->page_mask;
     slab *s = registry_probe(sc->registry, page);
-    if (UNLIKELY(s->sc != sc))
-        return sc_diagnose(sc, object);
-    return sc_free_in_listed(sc, s, object - page); /* or behind the last slot of the current slab, which it sees */
+    return s->sc == sc ? sc_free_in_listed(sc, s, object - page) : sc_diagnose(sc, object);
+}
+
+slabmalloc_status sc_free_while_pending(slabmalloc_sc *sc, uintptr_t object, size_t index)
+{
+    if (bitset_has(slab_remote(sc->current, &sc->geometry), index))
+        return SLABMALLOC_FREE_DOUBLE;
+    word *w = &sc->current_local[index / WORD_BITS];
+    word_set(w, word_get(w) | word_bit(index));
+    return sc_free_in_other_word(sc, object, index);
 }
 
 slabmalloc_status sc_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, size_t index)
 {
-    bitset_raise(&sc->geometry.shape, sc->current_local, index / WORD_BITS);
-    if (object < sc->next)
+    slab_raise(sc->current, &sc->geometry, index / WORD_BITS);
+    if (object < sc->next) /* NO_SLOT too */
         cursor_set(sc, index / WORD_BITS);
     return SLABMALLOC_OK;
 }
 
-slabmalloc_status sc_free_first_in_listed(slabmalloc_sc *sc, slab *s, size_t index)
+slabmalloc_status sc_free_with_attention(slabmalloc_sc *sc, slab *s, size_t index)
 {
-    bitset_raise(&sc->geometry.shape, s->local, index / WORD_BITS);
-    return ++s->free_count >= s->limit ? sc_relist(sc, s) : SLABMALLOC_OK;
+    if (bitset_has(slab_remote(s, &sc->geometry), index))
+        return SLABMALLOC_FREE_DOUBLE;
+    word *w = &s->local[index / WORD_BITS];
+    word_set(w, word_get(w) | word_bit(index));
+    slab_raise(s, &sc->geometry, index / WORD_BITS);
+    return --s->room == 0 ? sc_relist(sc, s) : SLABMALLOC_OK;
 }
 
 slabmalloc_status sc_diagnose(const slabmalloc_sc *sc, uintptr_t object)

@@ -34,15 +34,16 @@
 #include "zone/registry.h"
 
 #define NO_SLOT UINTPTR_MAX
+#define NO_PAGE UINTPTR_MAX
 
 struct slabmalloc_sc {
     /* One line has all that an allocation, and a free into the current slab, reads and writes. */
     uintptr_t next;
     word *next_word;
     uintptr_t next_base;
-    uintptr_t current_page;
+    uintptr_t current_page; /* NO_PAGE: there is no current slab */
     word *current_local;
-    uint64_t current_capacity;         /* 0: there is no current slab */
+    uintptr_t page_mask;
     uint64_t object_bytes, reciprocal; /* as in geometry */
 
     slab_geometry geometry;
@@ -110,22 +111,19 @@ ALWAYS_INLINE void *sc_allocate(slabmalloc_sc *sc)
 
 /* All or nothing; *bad_index is set if there is an error. [owner] */
 slabmalloc_status sc_deallocate_many(slabmalloc_sc *sc, void *const *objects, size_t count, size_t *bad_index);
-/* A free that is not on a slot of the current slab. [owner] */
+/* A free that is not on the current slab's page; the same where the record at that page's home is another one's. [owner] */
 NOINLINE slabmalloc_status sc_free_elsewhere(slabmalloc_sc *sc, uintptr_t object);
+NOINLINE slabmalloc_status sc_free_away_from_home(slabmalloc_sc *sc, uintptr_t object);
 /* What is wrong with a free on a page that is not this allocator's. */
 NOINLINE slabmalloc_status sc_diagnose(const slabmalloc_sc *sc, uintptr_t object);
-/* The slot's bit is set in the current slab, not in the cursor's word, and is the first of its word or below the cursor:
- * summary and cursor follow. */
+/* The rest of a free of slot `index` in the current slab while a slab of the allocator is on the stack. */
+NOINLINE slabmalloc_status sc_free_while_pending(slabmalloc_sc *sc, uintptr_t object, size_t index);
+/* The slot's bit is set in the current slab, and is the first of its word or below the cursor: both follow. */
 NOINLINE slabmalloc_status sc_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, size_t index);
-/* The slot's bit is set, the first of its word, in a slab that is not current; its count is still to be raised. */
-NOINLINE slabmalloc_status sc_free_first_in_listed(slabmalloc_sc *sc, slab *s, size_t index);
+/* The rest of a free of slot `index` in a slab that is not current, but asks for attention. */
+NOINLINE slabmalloc_status sc_free_with_attention(slabmalloc_sc *sc, slab *s, size_t index);
 /* The slab's free count has reached its limit: on to another list. */
 NOINLINE slabmalloc_status sc_relist(slabmalloc_sc *sc, slab *s);
-
-ALWAYS_INLINE uintptr_t sc_page_of(const slabmalloc_sc *sc, uintptr_t object)
-{
-    return object & (0 - (uintptr_t)sc->geometry.page_bytes);
-}
 
 /* The slot at `offset` in a slab; a value of at least capacity: none begins there. */
 ALWAYS_INLINE size_t sc_slot_at(const slab_geometry *g, uintptr_t offset)
@@ -134,24 +132,19 @@ ALWAYS_INLINE size_t sc_slot_at(const slab_geometry *g, uintptr_t offset)
     return LIKELY(slot.exact) ? slot.value : SIZE_MAX;
 }
 
-/* Frees `object` if a slot of the current slab begins there, else leaves it to sc_free_elsewhere. An address outside
- * the slab, below it too, has a quotient of at least its capacity. [owner] */
-ALWAYS_INLINE slabmalloc_status sc_deallocate_owned(slabmalloc_sc *sc, void *pointer)
+/* Frees `object`, which lies at `offset` of the current slab's page. [owner] */
+ALWAYS_INLINE slabmalloc_status sc_free_in_current(slabmalloc_sc *sc, uintptr_t object, uintptr_t offset)
 {
-    uintptr_t object = (uintptr_t)pointer;
-    quotient slot = divide(object - sc->current_page, sc->reciprocal);
-    if (UNLIKELY(slot.value >= sc->current_capacity))
-        return sc_free_elsewhere(sc, object);
-    if (UNLIKELY(!slot.exact))
+    quotient slot = divide(offset, sc->reciprocal);
+    if (UNLIKELY(!slot.exact || (uint32_t)slot.value >= sc->geometry.capacity))
         return SLABMALLOC_FREE_INTERIOR;
     word *w = &sc->current_local[slot.value / WORD_BITS];
-    uint64_t old = word_get(w), bits = old | UINT64_C(1) << (slot.value % WORD_BITS);
-    if (UNLIKELY(bits == old))
+    uint64_t old = word_get(w), bits = old;
+    if (UNLIKELY(word_add(&bits, slot.value)))
         return SLABMALLOC_FREE_DOUBLE;
     /* Nothing freed remotely waits to be collected unless a slab is on the stack. */
-    if (UNLIKELY(atomic_load_explicit(&sc->pending, memory_order_relaxed) != NULL) &&
-        bitset_has(slab_remote(sc->current, &sc->geometry), slot.value))
-        return SLABMALLOC_FREE_DOUBLE;
+    if (UNLIKELY(atomic_load_explicit(&sc->pending, memory_order_relaxed) != NULL))
+        return sc_free_while_pending(sc, object, slot.value);
     word_set(w, bits);
     if (UNLIKELY(w != sc->next_word) && (old == 0 || object < sc->next))
         return sc_free_in_other_word(sc, object, slot.value);
@@ -164,21 +157,26 @@ ALWAYS_INLINE slabmalloc_status sc_deallocate_owned(slabmalloc_sc *sc, void *poi
 ALWAYS_INLINE slabmalloc_status sc_free_in_listed(slabmalloc_sc *sc, slab *s, uintptr_t offset)
 {
     quotient slot = divide(offset, sc->reciprocal);
-    if (UNLIKELY(!slot.exact || slot.value >= sc->geometry.capacity))
+    if (UNLIKELY(!slot.exact || (uint32_t)slot.value >= sc->geometry.capacity))
         return SLABMALLOC_FREE_INTERIOR;
     word *w = &s->local[slot.value / WORD_BITS];
-    uint64_t old = word_get(w), bits = old | UINT64_C(1) << (slot.value % WORD_BITS);
-    if (UNLIKELY(bits == old))
+    uint64_t bits = word_get(w);
+    if (UNLIKELY(word_add(&bits, slot.value)))
         return SLABMALLOC_FREE_DOUBLE;
-    if (UNLIKELY(atomic_load_explicit(&s->is_pending, memory_order_relaxed) != 0) &&
-        bitset_has(slab_remote(s, &sc->geometry), slot.value))
-        return SLABMALLOC_FREE_DOUBLE;
+    if (UNLIKELY(atomic_load_explicit(&s->attention, memory_order_relaxed) != 0))
+        return sc_free_with_attention(sc, s, slot.value);
     word_set(w, bits);
-    if (UNLIKELY(old == 0))
-        return sc_free_first_in_listed(sc, s, slot.value);
-    if (UNLIKELY(++s->free_count >= s->limit))
+    word_add(&s->summary, slot.value / WORD_BITS); /* whether it was or not: nobody could predict that branch */
+    if (UNLIKELY(--s->room == 0))
         return sc_relist(sc, s);
     return SLABMALLOC_OK;
+}
+
+/* Frees `object`, wherever it is. [owner] */
+ALWAYS_INLINE slabmalloc_status sc_deallocate_owned(slabmalloc_sc *sc, void *pointer)
+{
+    uintptr_t object = (uintptr_t)pointer, page = object & sc->page_mask;
+    return page == sc->current_page ? sc_free_in_current(sc, object, object - page) : sc_free_elsewhere(sc, object);
 }
 
 #endif

@@ -74,7 +74,8 @@ class Bitset:
     """A set of the numbers below `size`, in 64-bit words, with summaries.
 
     Level 0 has a bit per number. Each level above has a bit per word of the level below, set if that word is not zero,
-    up to a level of one word. So the lowest member is found without a scan, one step per level.
+    up to a level of one word. So the lowest member is found without a scan, one step per level. In a page the summaries
+    of the local bitset are their owner's own: whoever takes the page up makes them anew.
 
     >>> numbers = Bitset(memoryview(bytearray(24)).cast("Q"), 100)
     >>> numbers.add(70)

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from forms import Memory, RetainingMemory
 from lockstep import MODEL_SETTINGS, Pair, Place, Shadow, Side
 from slabmalloc.pages import ObjectPage, Page, page_type
-from slabmalloc.slab_format import slab_geometry
+from slabmalloc.slab_format import TRAILER, slab_geometry
 
 if TYPE_CHECKING:
     from random import Random
@@ -168,10 +168,16 @@ class SizeClassModel(RuleBasedStateMachine):
             return
         self.pair.check()
         self.shadow.check()
-        tail = slab_geometry(-(-self.size // 8) * 8, self.page_type.SIZE).metadata
         for mine, other in zip(*(side.memory.pages for side in self.pair.sides), strict=True):
             assert mine.in_use == other.in_use
-            assert mine.buffer[-tail:] == other.buffer[-tail:], "the meta-data is the same"
+            assert self.meaning_of(mine) == self.meaning_of(other), "the meta-data is the same"
+
+    def meaning_of(self, page: Page) -> list[bytes]:
+        """The meta-data of a page, without the summary of the local bitset: nobody but its owner reads that."""
+        geometry = slab_geometry(-(-self.size // 8) * 8, page.SIZE)
+        local = page.buffer[-geometry.metadata :]
+        remote = local[(geometry.metadata - TRAILER.size) // 2 :]
+        return [bytes(local[: -(-geometry.capacity // 64) * 8]), bytes(remote)]
 
     def teardown(self) -> None:
         if hasattr(self, "pair"):

@@ -53,27 +53,27 @@ word *slab_local_in_page(const slab_geometry *g, uintptr_t page)
 
 /* ---- local's summary ------------------------------------------------------------------------------------- */
 
-void slab_raise(slab *s, const slab_geometry *g, size_t index)
+void local_raise(word *local, uint64_t *summary, const slab_geometry *g, size_t index)
 {
     for (uint32_t level = 1; level + 1 < g->shape.levels; level++) {
-        word *up = &s->local[g->shape.offset[level] + index / WORD_BITS];
+        word *up = &local[g->shape.offset[level] + index / WORD_BITS];
         word_set(up, word_get(up) | word_bit(index));
         index /= WORD_BITS;
     }
-    s->summary |= word_bit(index);
+    *summary |= word_bit(index);
 }
 
-void slab_lower(slab *s, const slab_geometry *g, size_t index)
+void local_lower(word *local, uint64_t *summary, const slab_geometry *g, size_t index)
 {
     for (uint32_t level = 1; level + 1 < g->shape.levels; level++) {
-        word *up = &s->local[g->shape.offset[level] + index / WORD_BITS];
+        word *up = &local[g->shape.offset[level] + index / WORD_BITS];
         uint64_t rest = word_get(up) & ~word_bit(index);
         word_set(up, rest);
         if (rest != 0)
             return;
         index /= WORD_BITS;
     }
-    s->summary &= ~word_bit(index);
+    *summary &= ~word_bit(index);
 }
 
 void slab_summarize(slab *s, const slab_geometry *g)
@@ -84,15 +84,15 @@ void slab_summarize(slab *s, const slab_geometry *g)
     s->summary = shape->levels > 1 ? top : top != 0;
 }
 
-static bool summary_is_valid(const slab *s, const slab_geometry *g)
+static bool summary_is_valid(const word *local, uint64_t summary, const slab_geometry *g)
 {
     const bitset_shape *shape = &g->shape;
     uint32_t top = shape->levels > 1 ? shape->levels - 2 : 0; /* the level under the summary */
     uint64_t expected = 0;
     for (uint32_t i = 0; i < shape->offset[top + 1] - shape->offset[top]; i++)
-        if (word_get(&s->local[shape->offset[top] + i]) != 0)
+        if (word_get(&local[shape->offset[top] + i]) != 0)
             expected |= word_bit(i);
-    return s->summary == expected && bitset_is_summarized(shape, s->local, top);
+    return summary == expected && bitset_is_summarized(shape, local, top);
 }
 
 /* ---- format, restore ------------------------------------------------------------------------------------- */
@@ -151,10 +151,11 @@ bool slab_restore(slab *s, const slab_geometry *g)
     return true;
 }
 
-bool slab_is_valid(const slab *s, const slab_geometry *g)
+bool slab_is_valid(const slab *s, const slab_geometry *g, uint64_t summary)
 {
     const word *local = s->local, *remote = slab_remote(s, g);
-    if (!summary_is_valid(s, g) || !bitset_has_no_excess(&g->shape, local) || !bitset_has_no_excess(&g->shape, remote))
+    if (!summary_is_valid(local, summary, g) || !bitset_has_no_excess(&g->shape, local) ||
+        !bitset_has_no_excess(&g->shape, remote))
         return false;
     for (uint32_t i = 0; i < g->shape.offset[1]; i++)
         if (word_get(&local[i]) & word_get(&remote[i]))

@@ -12,7 +12,8 @@
  *     remote: slots that others freed and the owner has not collected;  local and remote are disjoint
  *     live = capacity - |local| - |remote|
  *
- * The top of local's summary is the owner's business, and lies in the record: with T the level below it, the highest
+ * The top of local's summary is the owner's business, and lies in the record (while the slab is current, with the
+ * cursor: the owner's moves there then disturb no freer, who reads the record): with T the level below it, the highest
  * that lies in the page but for the one word that bitset.h would put on top of it (unused here),
  *     bit i of summary is set  <=>  word i of level T is not zero
  * For sets of up to 4096 slots T is level 0, so that a free raises it by one or, whatever the word was before; a slab with more
@@ -71,7 +72,7 @@ typedef struct slab {
     struct slabmalloc_sc *sc;
     struct slab *next, *prev;
     struct slab *pending_next; /* of whoever pushes the slab on the stack, until the owner has popped it */
-    uint64_t summary;          /* top of local's */
+    uint64_t summary;          /* top of local's; not kept while current */
     uint32_t room;             /* frees until the slab changes lists */
     _Atomic uint8_t attention; /* SLAB_PENDING | SLAB_DEEP; whoever pushes the slab writes it too */
     uint8_t list;
@@ -109,20 +110,20 @@ ALWAYS_INLINE uint32_t slab_free_count(const slab *s, const slab_geometry *g)
     return slab_limit(g, s->list) - s->room;
 }
 
-/* Level-0 word `index` of local has just become non-zero / zero: tell the summary. */
-void slab_raise(slab *s, const slab_geometry *g, size_t index);
-void slab_lower(slab *s, const slab_geometry *g, size_t index);
-/* Makes the summary what level 0 says. */
+/* Level-0 word `index` of a local set has just become non-zero / zero: tell its summary. */
+void local_raise(word *local, uint64_t *summary, const slab_geometry *g, size_t index);
+void local_lower(word *local, uint64_t *summary, const slab_geometry *g, size_t index);
+/* Makes the summary of a slab that is not current what level 0 says. */
 void slab_summarize(slab *s, const slab_geometry *g);
 
-/* The first word of local that is not zero, or SIZE_MAX. */
-ALWAYS_INLINE size_t slab_first_word(const slab *s, const slab_geometry *g)
+/* The first word of a local set that is not zero, or SIZE_MAX. */
+ALWAYS_INLINE size_t local_first_word(const word *local, uint64_t summary, const slab_geometry *g)
 {
-    if (s->summary == 0)
+    if (summary == 0)
         return SIZE_MAX;
-    size_t index = word_lowest(s->summary);
+    size_t index = word_lowest(summary);
     for (uint32_t level = g->shape.levels; level > 2; level--)
-        index = index * WORD_BITS + word_lowest(word_get(&s->local[g->shape.offset[level - 2] + index]));
+        index = index * WORD_BITS + word_lowest(word_get(&local[g->shape.offset[level - 2] + index]));
     return index;
 }
 
@@ -146,6 +147,6 @@ bool slab_is_carried(uintptr_t page, size_t page_bytes, slab_trailer *trailer);
 /* Believes the bitsets of a carried slab if they can be true, collects what was remote, and counts. */
 bool slab_restore(slab *s, const slab_geometry *g);
 
-bool slab_is_valid(const slab *s, const slab_geometry *g);
+bool slab_is_valid(const slab *s, const slab_geometry *g, uint64_t summary);
 
 #endif

@@ -25,7 +25,8 @@ static void audit_slab(void *context, slab *s)
     a->slabs++;
     fail_unless(a, s->sc == sc, "a slab is on a list of another class");
     fail_unless(a, registry_find(sc->registry, slab_page(s)) == s, "a slab is not in the registry");
-    fail_unless(a, slab_is_valid(s, g), "a slab's bitsets or trailer are not valid");
+    fail_unless(a, slab_is_valid(s, g, *sc_summary_of((slabmalloc_sc *)sc, s)),
+                "a slab's bitsets or trailer are not valid");
     if (s == sc->current)
         return;
     uint32_t count = bitset_count(&g->shape, s->local);
@@ -46,7 +47,7 @@ static void audit_cursor(auditing *a)
     }
     fail_unless(a, s->list == SLAB_CURRENT && sc->current_page == slab_page(s) && sc->current_local == s->local,
                 "the current slab is not the one of the cursor");
-    size_t at = slab_first_word(s, &sc->geometry);
+    size_t at = local_first_word(s->local, sc->current_summary, &sc->geometry);
     if (at == SIZE_MAX) {
         fail_unless(a, sc->next == NO_SLOT && sc->next_word == NULL,
                     "the current slab has no free slot, but there is a cursor");

@@ -32,7 +32,7 @@ slabmalloc_status remote_free(slabmalloc_sc *sc, slab *s, uintptr_t offset)
 
 slabmalloc_status remote_deallocate(slabmalloc_sc *sc, void *pointer)
 {
-    uintptr_t object = (uintptr_t)pointer, page = object & sc->page_mask;
+    uintptr_t object = (uintptr_t)pointer, page = object & (0 - (uintptr_t)sc->geometry.page_bytes);
     slab *s = registry_find(sc->registry, page);
     if (UNLIKELY(s->sc != sc))
         return sc_diagnose(sc, object);
@@ -54,6 +54,7 @@ void remote_hold_back(slabmalloc_sc *sc, slab *s, uint32_t count)
 typedef struct collecting {
     slab *s;
     const slab_geometry *geometry;
+    uint64_t *summary;
     uint32_t count, doubles;
 } collecting;
 
@@ -64,7 +65,7 @@ static void take_bits(void *context, size_t index, uint64_t bits)
     uint64_t old = word_get(w), fresh = bits & ~old;
     word_set(w, old | fresh);
     if (old == 0)
-        slab_raise(c->s, c->geometry, index);
+        local_raise(c->s->local, c->summary, c->geometry, index);
     c->count += word_count(fresh);
     c->doubles += word_count(bits & old);
 }
@@ -75,7 +76,7 @@ static uint32_t collect_slab(slab *s)
     slab_attend(s, &sc->geometry, 0);
     if (s->list == SLAB_UNUSED) /* only a free that is wrong, and races with reclaim, can have pushed it */
         return 0;
-    collecting c = {.s = s, .geometry = &sc->geometry, .count = 0, .doubles = 0};
+    collecting c = {.s = s, .geometry = &sc->geometry, .summary = sc_summary_of(sc, s)};
     bitset_take(&c.geometry->shape, slab_remote(s, c.geometry), take_bits, &c); /* C3, C4 */
     if (c.count > 0)
         sc_note_collected(sc, s, c.count);

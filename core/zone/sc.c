@@ -104,7 +104,7 @@ static void cursor_end(slabmalloc_sc *sc)
 
 void sc_seek_lowest(slabmalloc_sc *sc)
 {
-    size_t at = slab_first_word(sc->current, &sc->geometry);
+    size_t at = local_first_word(sc->current_local, sc->current_summary, &sc->geometry);
     if (at == SIZE_MAX)
         cursor_end(sc);
     else
@@ -113,7 +113,7 @@ void sc_seek_lowest(slabmalloc_sc *sc)
 
 static NOINLINE void *advance_deep(slabmalloc_sc *sc, void *object)
 {
-    slab_lower(sc->current, &sc->geometry, (size_t)(sc->next_word - sc->current_local));
+    local_lower(sc->current_local, &sc->current_summary, &sc->geometry, (size_t)(sc->next_word - sc->current_local));
     sc_seek_lowest(sc);
     return object;
 }
@@ -122,13 +122,11 @@ void *sc_advance(slabmalloc_sc *sc, void *object)
 {
     if (UNLIKELY(slab_is_deep(&sc->geometry)))
         return advance_deep(sc, object);
-    slab *s = sc->current;
-    size_t at = (size_t)(sc->next_word - sc->current_local);
-    s->summary &= ~word_bit(at);
-    if (s->summary == 0)
+    sc->current_summary &= ~word_bit((size_t)(sc->next_word - sc->current_local));
+    if (sc->current_summary == 0)
         cursor_end(sc);
     else
-        cursor_set(sc, word_lowest(s->summary));
+        cursor_set(sc, word_lowest(sc->current_summary));
     return object;
 }
 
@@ -144,6 +142,7 @@ static void current_set(slabmalloc_sc *sc, slab *s)
     sc->current = s;
     sc->current_page = slab_page(s);
     sc->current_local = s->local;
+    sc->current_summary = s->summary;
     sc_seek_lowest(sc);
     ASSERT(sc->next != NO_SLOT);
 }
@@ -151,6 +150,7 @@ static void current_set(slabmalloc_sc *sc, slab *s)
 static void current_clear(slabmalloc_sc *sc)
 {
     set_free_count(&sc->geometry, sc->current, bitset_count(&sc->geometry.shape, sc->current_local));
+    sc->current->summary = sc->current_summary;
     sc->current = NULL;
     sc->current_page = NO_PAGE;
     cursor_end(sc);
@@ -240,8 +240,10 @@ void *sc_allocate_slow(slabmalloc_sc *sc)
         if (chosen == NULL)
             return NULL;
         list_remove(sc, chosen);
-        if (sc->current != NULL)
+        if (sc->current != NULL) {
+            sc->current->summary = 0;
             list_push(sc, sc->current, 0);
+        }
         current_set(sc, chosen);
     }
     return sc_allocate(sc);
@@ -276,7 +278,7 @@ slabmalloc_status sc_free_while_pending(slabmalloc_sc *sc, uintptr_t object, siz
 
 slabmalloc_status sc_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, size_t index)
 {
-    slab_raise(sc->current, &sc->geometry, index / WORD_BITS);
+    local_raise(sc->current_local, &sc->current_summary, &sc->geometry, index / WORD_BITS);
     if (object < sc->next) /* NO_SLOT too */
         cursor_set(sc, index / WORD_BITS);
     return SLABMALLOC_OK;
@@ -288,7 +290,7 @@ slabmalloc_status sc_free_with_attention(slabmalloc_sc *sc, slab *s, size_t inde
         return SLABMALLOC_FREE_DOUBLE;
     word *w = &s->local[index / WORD_BITS];
     word_set(w, word_get(w) | word_bit(index));
-    slab_raise(s, &sc->geometry, index / WORD_BITS);
+    local_raise(s->local, &s->summary, &sc->geometry, index / WORD_BITS);
     return --s->room == 0 ? sc_relist(sc, s) : SLABMALLOC_OK;
 }
 

@@ -46,16 +46,19 @@ struct slabmalloc_sc {
     uintptr_t page_mask;
     uint64_t object_bytes, reciprocal; /* as in geometry */
 
+    /* One that never changes: freers read it, and must not meet the owner's writes there. */
     slab_geometry geometry;
-    slab *current;
+    registry *registry; /* of the zone */
+
     struct slabmalloc_zone *zone;
-    registry *registry;      /* of the zone */
-    uint32_t index;          /* of the class */
-    uint32_t bands;          /* bit b: lists[b] has a slab */
-    uint32_t held_back;      /* slots in the remote set of `current` that nobody freed: random start */
-    slab *lists[SLAB_LISTS]; /* fronts */
-    slab *backs[SLAB_BANDS]; /* of a band that is not empty */
-    size_t pages;            /* slabs of this class */
+    slab *current;
+    uint64_t current_summary; /* see slab.h */
+    uint32_t index;           /* of the class */
+    uint32_t bands;           /* bit b: lists[b] has a slab */
+    uint32_t held_back;       /* slots in the remote set of `current` that nobody freed: random start */
+    slab *lists[SLAB_LISTS];  /* fronts */
+    slab *backs[SLAB_BANDS];  /* of a band that is not empty */
+    size_t pages;             /* slabs of this class */
     uint64_t pages_taken, pages_returned, remote_frees, late_double_frees;
 
     /* Slabs with remote frees to collect, a lock-free stack: others push, the owner takes all. On a line of its own. */
@@ -63,6 +66,7 @@ struct slabmalloc_sc {
 };
 
 _Static_assert(offsetof(slabmalloc_sc, geometry) == CACHE_LINE_BYTES, "the hot line");
+_Static_assert(offsetof(slabmalloc_sc, zone) == 2 * CACHE_LINE_BYTES, "the line that never changes");
 
 void sc_init(slabmalloc_sc *sc, struct slabmalloc_zone *zone, registry *registry, uint32_t index,
              const slab_geometry *geometry);
@@ -75,6 +79,12 @@ slab *sc_remove_empty(slabmalloc_sc *sc);
 slab *sc_remove_any(slabmalloc_sc *sc);
 /* `count` slots of `s` have become free in its local set, all at once. */
 void sc_note_collected(slabmalloc_sc *sc, slab *s, uint32_t count);
+/* Where the summary of local is kept. */
+static inline uint64_t *sc_summary_of(slabmalloc_sc *sc, slab *s)
+{
+    return s == sc->current ? &sc->current_summary : &s->summary;
+}
+
 /* Objects live in `s`, by the owner's knowledge. */
 uint32_t sc_live(const slabmalloc_sc *sc, const slab *s);
 /* The cursor to the lowest slot of the current slab's local set. */
@@ -139,8 +149,8 @@ ALWAYS_INLINE slabmalloc_status sc_free_in_current(slabmalloc_sc *sc, uintptr_t 
     if (UNLIKELY(!slot.exact || (uint32_t)slot.value >= sc->geometry.capacity))
         return SLABMALLOC_FREE_INTERIOR;
     word *w = &sc->current_local[slot.value / WORD_BITS];
-    uint64_t old = word_get(w), bits = old;
-    if (UNLIKELY(word_add(&bits, slot.value)))
+    uint64_t old = word_get(w), bits = old | UINT64_C(1) << (slot.value % WORD_BITS);
+    if (UNLIKELY(bits == old))
         return SLABMALLOC_FREE_DOUBLE;
     /* Nothing freed remotely waits to be collected unless a slab is on the stack. */
     if (UNLIKELY(atomic_load_explicit(&sc->pending, memory_order_relaxed) != NULL))

@@ -49,7 +49,7 @@ static int describe(char *text, size_t size, const slabmalloc_slot_info *slot, c
 _Noreturn static void stop(const domain *d, const char *what, const void *address)
 {
     char state[128], line[256];
-    slabmalloc_slot_info slot = heap_inspect(the_heap, address);
+    slabmalloc_slot_info slot = heap_inspect(the_heap->space, address);
     describe(state, sizeof(state), &slot, address);
     int length = snprintf(line, sizeof(line), "slabmalloc: %s of %p (%s): %s\n", what, address, d->name, state);
     if (write(STDERR_FILENO, line, (size_t)length) < 0)
@@ -84,7 +84,7 @@ static void *pass_calloc(domain *d, size_t count, size_t bytes)
 /* ---- the hooks ------------------------------------------------------------------------------------------------ */
 
 /* The heap gives memory back in small steps, which its callers owe it: one in so many blocks made, one in so many freed. */
-enum { BLOCKS_PER_TICK = 1024 };
+enum { BLOCKS_PER_TICK = 256 };
 
 /* Not inlined, and called last: so that the hooks need not keep anything across a call that is rare. */
 __attribute__((noinline)) static void *tick_and_return(void *block)
@@ -93,18 +93,21 @@ __attribute__((noinline)) static void *tick_and_return(void *block)
     return block;
 }
 
-/* The block, or NULL: it is not for the heap to make, or the heap is used up. */
-static inline void *serve(domain *d, size_t bytes)
+static inline void *count_served(domain *d, void *block, size_t bytes)
 {
-    if (bytes > HEAP_MAX_BYTES || !owner_is_caller(&owner))
-        return NULL;
-    void *block = heap_allocate(the_heap, bytes);
-    if (block == NULL)
-        return NULL;
     d->counters.served_bytes += bytes;
     if (__builtin_expect(++d->counters.served_blocks % BLOCKS_PER_TICK == 0, 0))
         return tick_and_return(block);
     return block;
+}
+
+/* The block, or NULL: the caller is not the heap's owner, or the system refuses. */
+static inline void *serve(domain *d, size_t bytes)
+{
+    if (!owner_is_caller(&owner))
+        return NULL;
+    void *block = heap_allocate(the_heap, bytes);
+    return block == NULL ? NULL : count_served(d, block, bytes);
 }
 
 static void *hook_malloc(void *context, size_t bytes)
@@ -118,21 +121,22 @@ static void *hook_calloc(void *context, size_t count, size_t bytes)
     size_t total;
     if (__builtin_mul_overflow(count, bytes, &total))
         return NULL;
-    void *block = serve(context, total);
-    return block != NULL ? memset(block, 0, total) : pass_calloc(context, count, bytes);
+    domain *d = context;
+    void *block = owner_is_caller(&owner) ? heap_allocate_zeroed(the_heap, total) : NULL;
+    return block != NULL ? count_served(d, block, total) : pass_calloc(d, count, bytes);
 }
 
 /* The heap did not take the block: it is another allocator's, or the caller is wrong. */
 __attribute__((noinline)) static void free_elsewhere(domain *d, void *block, slabmalloc_status status)
 {
-    if (heap_owns(the_heap, block))
+    if (heap_owns(the_heap->space, block))
         stop(d, status == SLABMALLOC_FREE_DOUBLE ? "double free" : "invalid free", block);
     d->previous.free(d->previous.ctx, block);
 }
 
 __attribute__((noinline)) static void free_by_another(domain *d, void *block)
 {
-    slabmalloc_status status = heap_free_remote(the_heap, block);
+    slabmalloc_status status = heap_free_remote(the_heap->space, block);
     if (status != SLABMALLOC_OK)
         free_elsewhere(d, block, status);
     else
@@ -153,10 +157,25 @@ static void hook_free(void *context, void *block)
         heap_tick(the_heap);
 }
 
-/* A block stays in place while it would waste less than a quarter; a class or two below is not worth the copy. */
-static bool fits_in_place(size_t usable, size_t bytes)
+/* A block that another interpreter's thread resizes: its heap is not the caller's to allocate from. */
+static void *realloc_by_another(domain *d, void *block, size_t bytes)
 {
-    return bytes <= usable && (usable - bytes < 16 || usable - bytes < usable / 4);
+    size_t usable = heap_usable_bytes(the_heap->space, block);
+    void *moved = pass_malloc(d, bytes);
+    if (moved == NULL)
+        return NULL;
+    memcpy(moved, block, bytes < usable ? bytes : usable);
+    free_by_another(d, block);
+    return moved;
+}
+
+/* The heap has no such live block: it is another allocator's, or the caller is wrong. */
+__attribute__((noinline)) static void *realloc_elsewhere(domain *d, void *block, size_t bytes)
+{
+    if (heap_owns(the_heap->space, block))
+        stop(d, "invalid realloc", block);
+    return d->previous.realloc(d->previous.ctx, block,
+                               bytes); /* its size is its maker's secret: it can't be moved here */
 }
 
 static void *hook_realloc(void *context, void *block, size_t bytes)
@@ -164,23 +183,20 @@ static void *hook_realloc(void *context, void *block, size_t bytes)
     domain *d = context;
     if (block == NULL)
         return hook_malloc(context, bytes);
-    size_t usable = heap_usable_bytes(the_heap, block);
-    if (usable == 0) {
-        if (!heap_owns(the_heap, block)) /* its size is its maker's secret, so it can't be moved here */
-            return d->previous.realloc(d->previous.ctx, block, bytes);
-        stop(d, "invalid realloc", block);
+    size_t usable = heap_usable_bytes(the_heap->space, block);
+    if (usable == 0)
+        return realloc_elsewhere(d, block, bytes);
+    if (!owner_is_caller(&owner))
+        return heap_fits(usable, bytes) ? block : realloc_by_another(d, block, bytes);
+    slabmalloc_status status;
+    void *resized = heap_reallocate(the_heap, block, bytes, &status);
+    if (resized == block) {
+        d->counters.resized_blocks++;
+    } else if (resized != NULL) {
+        d->counters.freed_blocks++;
+        count_served(d, resized, bytes);
     }
-    if (fits_in_place(usable, bytes)) {
-        if (owner_is_caller(&owner))
-            d->counters.resized_blocks++;
-        return block;
-    }
-    void *moved = hook_malloc(context, bytes);
-    if (moved == NULL)
-        return bytes <= usable ? block : NULL; /* to shrink a block never fails */
-    memcpy(moved, block, bytes < usable ? bytes : usable);
-    hook_free(context, block);
-    return moved;
+    return resized;
 }
 
 /* ---- installation --------------------------------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The heap's range of addresses: see arena.h for the states of its pages.
+ * The range of addresses of a space: see arena.h for the states of its units.
  */
 #define _GNU_SOURCE
 #include "heap/arena.h"
@@ -8,9 +8,22 @@
 #include <sys/mman.h>
 
 #include "base/check.h"
+#include "slab/pager.h"
 
-/* 1 TiB in pages of 64 KiB; more is for further ranges. */
-#define ARENA_MAX_PAGES ((size_t)1 << 24)
+/* 1 TiB; more is for further ranges. */
+#define ARENA_MAX_BYTES ((size_t)1 << 40)
+
+enum { ALL_UNITS = (1 << ARENA_CHUNK_UNITS) - 1 };
+
+/* In the order in which a unit is looked for: memory that is there first, and chunks that are in use already. */
+enum { RESTING_PARTIAL, RESTING_WHOLE, FREE_PARTIAL, FREE_WHOLE };
+
+/* The sets that a chunk with these units belongs to, a bit each. */
+static unsigned key_of(uint16_t free, uint16_t resting)
+{
+    unsigned is_whole = free == ALL_UNITS;
+    return (resting != 0 ? 1u << (RESTING_PARTIAL + is_whole) : 0) | (free != 0 ? 1u << (FREE_PARTIAL + is_whole) : 0);
+}
 
 static void *reserve(size_t bytes)
 {
@@ -18,121 +31,197 @@ static void *reserve(size_t bytes)
     return memory == MAP_FAILED ? NULL : memory;
 }
 
-bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes, size_t page_bytes)
+static bool arena_try(arena *a, size_t bytes)
 {
-    *a = (arena){.page_bytes = page_bytes};
-    reserve_bytes = min_size(reserve_bytes, page_bytes * ARENA_MAX_PAGES);
-    for (size_t bytes = align_up(reserve_bytes, page_bytes); bytes >= least_bytes;
-         bytes = align_up(bytes / 2, page_bytes)) {
-        uint32_t pages = (uint32_t)(bytes / page_bytes);
-        bitset_shape shape = bitset_shape_of(pages);
-        size_t tables_bytes = 2 * sizeof(word) * bitset_words(&shape);
-        char *range = reserve(bytes + page_bytes), *tables = range == NULL ? NULL : reserve(tables_bytes);
-        if (tables == NULL) {
-            if (range != NULL)
-                munmap(range, bytes + page_bytes);
-            continue;
-        }
-        char *base = (char *)align_up((uintptr_t)range, page_bytes), *end = range + bytes + page_bytes;
-        if (base > range)
-            munmap(range, (size_t)(base - range));
-        if (base + bytes != end)
-            munmap(base + bytes, (size_t)(end - base) - bytes);
-        a->base = (uintptr_t)base;
-        a->reserved_bytes = bytes;
-        a->page_count = pages;
-        a->shape = shape;
-        a->resting = (word *)tables;
-        a->purged = a->resting + bitset_words(&shape);
-        a->tables_bytes = tables_bytes;
-        return true;
+    uint32_t chunks = (uint32_t)(bytes / ARENA_CHUNK_BYTES);
+    bitset_shape shape = bitset_shape_of(chunks);
+    size_t set_bytes = sizeof(word) * bitset_words(&shape);
+    size_t tables_bytes =
+        align_up(ARENA_SETS * set_bytes + 2 * sizeof(uint16_t) * (size_t)chunks, SLABMALLOC_MIN_PAGE_BYTES);
+    char *range = reserve(bytes + ARENA_CHUNK_BYTES), *tables = range == NULL ? NULL : reserve(tables_bytes);
+    if (tables == NULL) {
+        if (range != NULL)
+            munmap(range, bytes + ARENA_CHUNK_BYTES);
+        return false;
     }
+    char *base = (char *)align_up((uintptr_t)range, ARENA_CHUNK_BYTES), *end = range + bytes + ARENA_CHUNK_BYTES;
+    if (base > range)
+        munmap(range, (size_t)(base - range));
+    if (base + bytes != end)
+        munmap(base + bytes, (size_t)(end - base) - bytes);
+    *a = (arena){
+        .base = (uintptr_t)base,
+        .reserved_bytes = bytes,
+        .chunk_count = chunks,
+        .shape = shape,
+        .tables = tables,
+        .tables_bytes = tables_bytes,
+    };
+    for (int k = 0; k < ARENA_SETS; k++)
+        a->sets[k] = (word *)(tables + (size_t)k * set_bytes);
+    a->free = (uint16_t *)(tables + ARENA_SETS * set_bytes);
+    a->resting = a->free + chunks;
+    return true;
+}
+
+bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes)
+{
+    reserve_bytes = min_size(reserve_bytes, ARENA_MAX_BYTES);
+    for (size_t bytes = align_up(reserve_bytes, ARENA_CHUNK_BYTES); bytes >= least_bytes;
+         bytes = align_up(bytes / 2, ARENA_CHUNK_BYTES))
+        if (arena_try(a, bytes))
+            return true;
     return false;
 }
 
 void arena_end(arena *a)
 {
     munmap((void *)a->base, a->reserved_bytes);
-    munmap((void *)a->resting, a->tables_bytes);
+    munmap(a->tables, a->tables_bytes);
 }
 
-static void members_add(const arena *a, word *set, size_t number)
+/* ---- sets of chunks -------------------------------------------------------------------------------------- */
+
+static void set_add(const arena *a, word *set, size_t chunk)
 {
-    word *w = &set[number / WORD_BITS];
+    word *w = &set[chunk / WORD_BITS];
     uint64_t old = word_get(w);
-    word_set(w, old | word_bit(number));
+    word_set(w, old | word_bit(chunk));
     if (old == 0)
-        bitset_raise(&a->shape, set, number / WORD_BITS);
+        bitset_raise(&a->shape, set, chunk / WORD_BITS);
 }
 
-static void members_remove(const arena *a, word *set, size_t number)
+static void set_remove(const arena *a, word *set, size_t chunk)
 {
-    word *w = &set[number / WORD_BITS];
-    uint64_t rest = word_get(w) & ~word_bit(number);
+    word *w = &set[chunk / WORD_BITS];
+    uint64_t rest = word_get(w) & ~word_bit(chunk);
     word_set(w, rest);
     if (rest == 0)
-        bitset_lower(&a->shape, set, number / WORD_BITS);
+        bitset_lower(&a->shape, set, chunk / WORD_BITS);
 }
 
-/* The lowest member, which is removed; SIZE_MAX: the set is empty. */
-static size_t members_pop(const arena *a, word *set)
+static size_t set_lowest(const arena *a, const word *set)
 {
     size_t at = bitset_first_word(&a->shape, set);
-    if (at == SIZE_MAX)
-        return SIZE_MAX;
-    size_t number = at * WORD_BITS + word_lowest(word_get(&set[at]));
-    members_remove(a, set, number);
-    return number;
+    return at == SIZE_MAX ? SIZE_MAX : at * WORD_BITS + word_lowest(word_get(&set[at]));
 }
 
-void *arena_take(arena *a)
+/* SIZE_MAX: the set is empty. */
+static size_t set_highest(const arena *a, const word *set)
 {
-    size_t number = members_pop(a, a->resting);
-    if (number != SIZE_MAX)
-        a->resting_count--;
-    else
-        number = members_pop(a, a->purged);
-    if (number == SIZE_MAX) {
-        if (a->fresh == a->page_count)
-            return NULL;
-        number = a->fresh++;
-    }
-    a->in_use_count++;
-    a->peak_count = max_size(a->peak_count, a->in_use_count + a->resting_count);
-    return (void *)(a->base + number * a->page_bytes);
-}
-
-static size_t highest_resting(const arena *a)
-{
-    uint32_t level = a->shape.levels - 1;
     size_t index = 0;
-    for (;; level--) {
-        uint64_t bits = word_get(&a->resting[a->shape.offset[level] + index]);
+    for (uint32_t level = a->shape.levels; level-- > 0;) {
+        uint64_t bits = word_get(&set[a->shape.offset[level] + index]);
+        if (bits == 0)
+            return SIZE_MAX;
         index = index * WORD_BITS + (WORD_BITS - 1 - (size_t)__builtin_clzll(bits));
-        if (level == 0)
-            return index;
     }
+    return index;
 }
 
-size_t arena_purge(arena *a, size_t rest_limit)
+/* The chunk's units become these; its sets and the counts follow. */
+static void chunk_set(arena *a, size_t chunk, uint16_t free, uint16_t resting)
+{
+    unsigned old = key_of(a->free[chunk], a->resting[chunk]), new = key_of(free, resting);
+    for (unsigned k = 0; k < ARENA_SETS; k++) {
+        if ((old & ~new) >> k & 1)
+            set_remove(a, a->sets[k], chunk);
+        if ((new & ~old) >> k & 1)
+            set_add(a, a->sets[k], chunk);
+    }
+    a->in_use_count += (size_t)word_count(a->free[chunk]) - word_count(free);
+    a->resting_count += (size_t)word_count(resting) - word_count(a->resting[chunk]);
+    a->resting_low = min_size(a->resting_low, a->resting_count);
+    a->free[chunk] = free;
+    a->resting[chunk] = resting;
+}
+
+/* ---- pages ----------------------------------------------------------------------------------------------- */
+
+/* A chunk with a free unit, or that is free as a whole, into the arena's books if it is fresh; SIZE_MAX: there is none. */
+static size_t chunk_choose(arena *a, bool is_whole)
+{
+    static const uint8_t any[] = {RESTING_PARTIAL, RESTING_WHOLE, FREE_PARTIAL, FREE_WHOLE};
+    static const uint8_t whole[] = {RESTING_WHOLE, FREE_WHOLE};
+    for (size_t i = 0; i < (is_whole ? sizeof whole : sizeof any); i++) {
+        size_t chunk = set_lowest(a, a->sets[is_whole ? whole[i] : any[i]]);
+        if (chunk != SIZE_MAX)
+            return chunk;
+    }
+    size_t chunk = arena_fresh(a);
+    if (chunk == a->chunk_count)
+        return SIZE_MAX;
+    atomic_store_explicit(&a->fresh, (uint32_t)chunk + 1, memory_order_relaxed);
+    a->in_use_count += ARENA_CHUNK_UNITS; /* as a chunk that chunk_set is about to free */
+    chunk_set(a, chunk, ALL_UNITS, 0);
+    return chunk;
+}
+
+void *arena_take(arena *a, size_t page_bytes)
+{
+    ASSERT(page_bytes == ARENA_UNIT_BYTES || page_bytes == ARENA_CHUNK_BYTES);
+    bool is_whole = page_bytes == ARENA_CHUNK_BYTES;
+    size_t chunk = chunk_choose(a, is_whole);
+    if (chunk == SIZE_MAX)
+        return NULL;
+    uint16_t free = a->free[chunk], resting = a->resting[chunk];
+    size_t unit = is_whole ? 0 : word_lowest(resting != 0 ? resting : free);
+    uint16_t taken = (uint16_t)(is_whole ? ALL_UNITS : 1 << unit);
+    chunk_set(a, chunk, free & (uint16_t)~taken, resting & (uint16_t)~taken);
+    a->peak_count = max_size(a->peak_count, a->in_use_count + a->resting_count);
+    return (void *)(a->base + chunk * ARENA_CHUNK_BYTES + unit * ARENA_UNIT_BYTES);
+}
+
+void arena_give(arena *a, void *page, size_t page_bytes)
+{
+    size_t offset = (uintptr_t)page - a->base, chunk = offset / ARENA_CHUNK_BYTES;
+    ASSERT(offset < a->reserved_bytes && offset % page_bytes == 0);
+    uint16_t given = (uint16_t)(page_bytes == ARENA_CHUNK_BYTES ? ALL_UNITS : 1 << offset / ARENA_UNIT_BYTES % 16);
+    ASSERT((a->free[chunk] & given) == 0);
+    chunk_set(a, chunk, a->free[chunk] | given, a->resting[chunk] | given);
+}
+
+size_t arena_purge(arena *a, size_t count)
 {
     size_t bytes = 0;
-    for (; a->resting_count > rest_limit; a->resting_count--) {
-        size_t number = highest_resting(a);
-        slabmalloc_os_purge((void *)(a->base + number * a->page_bytes), a->page_bytes);
-        members_remove(a, a->resting, number);
-        members_add(a, a->purged, number);
-        bytes += a->page_bytes;
+    while (count > 0 && a->resting_count > 0) {
+        size_t whole = set_highest(a, a->sets[RESTING_WHOLE]), partial = set_highest(a, a->sets[RESTING_PARTIAL]);
+        size_t chunk = whole == SIZE_MAX || (partial != SIZE_MAX && partial > whole) ? partial : whole;
+        uint16_t resting = a->resting[chunk];
+        /* The highest run of neighbours, in one call. */
+        size_t end = WORD_BITS - (size_t)__builtin_clzll(resting), begin = end - 1;
+        while (begin > 0 && (resting >> (begin - 1) & 1) != 0 && end - begin < count)
+            begin--;
+        slabmalloc_os_purge((void *)(a->base + chunk * ARENA_CHUNK_BYTES + begin * ARENA_UNIT_BYTES),
+                            (end - begin) * ARENA_UNIT_BYTES);
+        chunk_set(a, chunk, a->free[chunk], resting & (uint16_t)((1u << begin) - 1));
+        bytes += (end - begin) * ARENA_UNIT_BYTES;
+        count -= end - begin;
     }
     a->purged_bytes += bytes;
     return bytes;
 }
 
-void arena_give(arena *a, void *page, size_t rest_limit)
+size_t arena_note_low(arena *a)
 {
-    ASSERT(arena_owns(a, (uintptr_t)page));
-    members_add(a, a->resting, ((uintptr_t)page - a->base) / a->page_bytes);
-    a->resting_count++;
-    a->in_use_count--;
-    arena_purge(a, rest_limit);
+    size_t low = a->resting_low;
+    a->resting_low = a->resting_count;
+    return low;
+}
+
+bool arena_is_valid(const arena *a)
+{
+    size_t free_count = 0, resting_count = 0;
+    for (size_t chunk = 0; chunk < arena_fresh(a); chunk++) {
+        unsigned key = key_of(a->free[chunk], a->resting[chunk]);
+        if ((a->resting[chunk] & ~a->free[chunk]) != 0)
+            return false;
+        for (unsigned k = 0; k < ARENA_SETS; k++)
+            if (bitset_has(a->sets[k], chunk) != (key >> k & 1))
+                return false;
+        free_count += word_count(a->free[chunk]);
+        resting_count += word_count(a->resting[chunk]);
+    }
+    return resting_count == a->resting_count &&
+           free_count + a->in_use_count == (size_t)arena_fresh(a) * ARENA_CHUNK_UNITS;
 }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * One reserved range of addresses from which the heap takes its pages, floor 3; with the pager room the only one that
- * makes system calls.
+ * One reserved range of addresses from which heaps take their pages, floor 3. It is divided into chunks of 1 MiB, a chunk
+ * into 16 units of 64 KiB; a page is a unit or a chunk. This room, `large` and the pager room make system calls; no other.
  *
- * A page of the arena is in one of three states; page numbers count from the range's beginning:
- *     in use   handed out
- *     resting  back, its physical memory kept: the next one handed out
- *     purged   back without physical memory, or never used yet (numbers >= fresh)
- *     mapped = (in use + resting) x page
+ * A unit is in one of three states:
+ *     in use   part of a page that was handed out
+ *     resting  back, its physical memory kept: among the next to be handed out
+ *     purged   back without physical memory, or never used yet (chunks >= fresh)
+ *     mapped = (in use + resting) x unit
+ * By chunk c < fresh:  resting[c] is a subset of free[c];  sets[k] has c  <=>  its key (see arena.c) has k.
+ * Whoever calls holds the lock of the space that the arena belongs to.
  */
 #ifndef SLABMALLOC_HEAP_ARENA_H
 #define SLABMALLOC_HEAP_ARENA_H
@@ -15,27 +17,42 @@
 #include "slab/bitset.h"
 #include "slabmalloc.h"
 
+#define ARENA_UNIT_BYTES ((size_t)64 * 1024)
+#define ARENA_CHUNK_BYTES ((size_t)1024 * 1024)
+
+enum { ARENA_CHUNK_UNITS = 16, ARENA_SETS = 4 };
+
+_Static_assert(ARENA_UNIT_BYTES *ARENA_CHUNK_UNITS == ARENA_CHUNK_BYTES, "a chunk is its units");
+
 typedef struct arena {
     uintptr_t base;
-    size_t page_bytes, reserved_bytes;
-    uint32_t page_count, fresh; /* pages from number `fresh` on were never handed out */
+    size_t reserved_bytes;
+    uint32_t chunk_count;
+    _Atomic uint32_t fresh;   /* chunks from here on were never handed out */
+    uint16_t *free, *resting; /* by chunk, a bit per unit */
     bitset_shape shape;
-    word *resting, *purged; /* sets of page numbers */
+    word *sets[ARENA_SETS]; /* sets of chunks */
+    void *tables;
     size_t tables_bytes;
-    size_t in_use_count, resting_count, peak_count; /* pages; peak of the first two together */
+    size_t in_use_count, resting_count, peak_count; /* units; the peak of the first two together */
+    size_t resting_low;                             /* the least resting_count since arena_note_low */
     uint64_t purged_bytes;                          /* so far */
 } arena;
 
 /* `reserve_bytes` of address space, halved until the system grants it; false: not even `least_bytes`. */
-bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes, size_t page_bytes);
+bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes);
 void arena_end(arena *a);
-/* The lowest resting page, else the lowest purged one, else a fresh one; NULL: the range is used up. */
-void *arena_take(arena *a);
-/* The page rests; above `rest_limit` resting pages, the highest one is purged. */
-void arena_give(arena *a, void *page, size_t rest_limit);
-/* Purges resting pages, the highest first, until `rest_limit` are left; returns bytes. */
-size_t arena_purge(arena *a, size_t rest_limit);
+/* A page of one unit or of one chunk, resting memory and low addresses first; NULL: the range is used up. */
+void *arena_take(arena *a, size_t page_bytes);
+/* The page rests. */
+void arena_give(arena *a, void *page, size_t page_bytes);
+/* Purges up to `count` resting units, the highest first; returns bytes. */
+size_t arena_purge(arena *a, size_t count);
+/* How many units rested all the time since the call before. */
+size_t arena_note_low(arena *a);
+bool arena_is_valid(const arena *a);
 
-ALWAYS_INLINE bool arena_owns(const arena *a, uintptr_t address) { return address - a->base < a->reserved_bytes; }
+/* Without the lock as well: a moment later it may be more. */
+ALWAYS_INLINE uint32_t arena_fresh(const arena *a) { return atomic_load_explicit(&a->fresh, memory_order_relaxed); }
 
 #endif

@@ -1,48 +1,148 @@
 /* SPDX-License-Identifier: MIT
  *
- * The process heap, floor 3: one zone over an arena of its own, for callers who give no layout back.
- * Pages are 64 KiB, their meta-data lies apart, and an address finds its slab by page number in one comparison and one
- * load. One owner at a time (for CPython's domains: whoever holds the interpreter lock); frees from any thread.
+ * The process heap, floor 3, for callers who give no layout back. A heap is what one owner allocates from: one zone over
+ * pages of a space (space.h), which all heaps of the process share. Small objects live on pages of 64 KiB, medium ones on pages
+ * of 1 MiB, larger ones are mappings of their own. Meta-data lies apart from all of them.
+ *
+ * Owners. A heap has one owner at a time: a thread, or (CPython's domains) whoever holds the interpreter lock. Frees come from
+ * any thread: an address finds its slab, the slab its heap, and if that is not the caller's the free is a remote one. An owner
+ * who ends abandons his heap; the next one who needs a heap adopts it, objects and all.
  */
 #ifndef SLABMALLOC_HEAP_H
 #define SLABMALLOC_HEAP_H
 
+#include "heap/space.h"
 #include "slabmalloc.h"
+#include "zone/remote.h"
+#include "zone/zone.h"
 
-typedef struct heap heap;
+#define HEAP_PAGE_BYTES ARENA_UNIT_BYTES         /* page of small objects */
+#define HEAP_SMALL_BYTES ((size_t)8 * 1024)      /* the largest small object */
+#define HEAP_MEDIUM_PAGE_BYTES ARENA_CHUNK_BYTES /* page of medium objects */
+#define HEAP_MEDIUM_BYTES ((size_t)128 * 1024)   /* the largest medium object */
+#define HEAP_ALIGN_BYTES 16                      /* of every object */
 
-#define HEAP_PAGE_BYTES ((size_t)64 * 1024)
-#define HEAP_MAX_BYTES ((size_t)8 * 1024) /* larger requests belong to the allocator that was there before */
+typedef enum heap_state {
+    HEAP_OWNED,
+    HEAP_ABANDONED,
+    HEAP_LOST /* its owner was another thread than the one that forked */
+} heap_state;
+
+/* Fields belong to the owner, but for those marked. */
+typedef struct heap {
+    slabmalloc_zone *zone;
+    /* The first range of the space, which has nearly everything. */
+    uintptr_t base;
+    size_t bytes;
+    slab *_Atomic *slabs;
+
+    space *space;
+    uint64_t drains;                        /* slabs that changed lists by frees, so far */
+    size_t visit_range, visit, visits_left; /* the sweep */
+    uint32_t rounds_left;
+    uint64_t next_round_ms, next_tending_ms;
+    uint64_t swept_bytes;     /* purged inside slabs, so far */
+    _Atomic bool trim_wanted; /* [any thread] */
+
+    heap_state state;                   /* [space.lock] */
+    struct heap *next, *next_abandoned; /* [space.lock] */
+} heap;
 
 typedef struct heap_stats {
-    size_t live_objects, live_bytes;        /* now, by class size */
-    size_t mapped_bytes, peak_mapped_bytes; /* pages that hold slabs, resting pages included / its maximum */
-    size_t resting_bytes;                   /* pages that are empty but not yet purged */
-    uint64_t given_back_bytes;              /* purged so far */
+    size_t live_objects, live_bytes; /* now, by class size; large objects included */
+    size_t mapped_bytes,
+        peak_mapped_bytes;     /* pages that hold slabs, large objects, and what rests / sum of their maxima */
+    size_t resting_bytes;      /* free, but not yet purged */
+    uint64_t given_back_bytes; /* purged or unmapped so far */
     size_t reserved_bytes, bookkeeping_bytes;
     uint64_t remote_frees;
+    size_t large_objects, large_bytes; /* of the live ones */
 } heap_stats;
 
-/* Reserves address space (0: 64 GiB, halved until the system grants it); NULL: not even 64 MiB. Owned by the caller. */
+/* A heap in a space of its own with this reserve (see space_options); NULL: the system refuses. Ends with heap_destroy. */
 heap *heap_create(size_t reserve_bytes);
 void heap_destroy(heap *h);
 
-/* 0 ... HEAP_MAX_BYTES bytes (0 is served as 1), aligned to 16. NULL: too large, or the range is used up. [owner] */
-void *heap_allocate(heap *h, size_t bytes);
-/* One comparison: did this heap make `object`? [any thread] */
-bool heap_owns(const heap *h, const void *object);
-/* [owner] / [any thread]; every free is checked. */
-slabmalloc_status heap_free(heap *h, void *object);
-slabmalloc_status heap_free_remote(heap *h, void *object);
-/* Usable bytes of a live object of this heap; 0: no live object begins there. [any thread, for its own objects] */
-size_t heap_usable_bytes(const heap *h, const void *object);
-/* A small, bounded part of the work of giving memory back; callers owe it now and then, say each thousand allocations.
- * [owner] */
+/* A heap of the space for the caller: an abandoned one, else a new one; NULL: the system refuses. [any thread] */
+heap *heap_open(space *s);
+/* The caller owns it no more. [owner] */
+void heap_abandon(heap *h);
+/* Its bookkeeping goes back; its pages are the space's, which ends too. */
+void heap_end(heap *h);
+
+/* ---- objects --------------------------------------------------------------------------------------------- */
+
+/* For sizes that are not small or not positive. */
+NOINLINE void *heap_allocate_other(heap *h, size_t bytes);
+/* The free of an object that is not on a page of the first range. */
+NOINLINE slabmalloc_status heap_free_elsewhere(heap *h, void *object);
+/* The free of what lies on a page of slab `s`, which is another heap's. */
+NOINLINE slabmalloc_status heap_free_in_other(slab *s, void *object);
+
+/* At least `bytes` (0 is served as 1), aligned to HEAP_ALIGN_BYTES; NULL: the system refuses. [owner] */
+ALWAYS_INLINE void *heap_allocate(heap *h, size_t bytes)
+{
+    if (UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
+        return heap_allocate_other(h, bytes);
+    slabmalloc_zone *zone = h->zone;
+    return sc_allocate(zone_sc_at(zone, zone->small_table[(bytes - 1) / SLABMALLOC_GRANULE_BYTES]));
+}
+
+/* The same, aligned to `align`, a power of two. [owner] */
+void *heap_allocate_aligned(heap *h, size_t bytes, size_t align);
+/* The same, and every byte of it is 0. [owner] */
+void *heap_allocate_zeroed(heap *h, size_t bytes);
+
+/* Frees an object of any heap of the space. Every free is checked; one that is not right changes nothing. [owner] */
+ALWAYS_INLINE slabmalloc_status heap_free(heap *h, void *object)
+{
+    size_t offset = (uintptr_t)object - h->base;
+    if (UNLIKELY(offset >= h->bytes))
+        return heap_free_elsewhere(h, object);
+    slab *s = atomic_load_explicit(&h->slabs[offset / ARENA_UNIT_BYTES], memory_order_acquire);
+    if (UNLIKELY(s == NULL))
+        return SLABMALLOC_FREE_FOREIGN;
+    slabmalloc_sc *sc = s->sc;
+    if (UNLIKELY(sc->zone != h->zone))
+        return heap_free_in_other(s, object);
+    offset = (uintptr_t)object - slab_page(s);
+    return LIKELY(s != sc->current) ? sc_free_in_listed(sc, s, offset)
+                                    : sc_free_in_current(sc, (uintptr_t)object, offset);
+}
+
+/* The same for a caller who has no heap of the space. [any thread] */
+slabmalloc_status heap_free_remote(space *s, void *object);
+
+/* Usable bytes of a live object of the space; 0: none begins there. [any thread, for its own objects] */
+size_t heap_usable_bytes(space *s, const void *object);
+/* Is an object of so many usable bytes left where it is when it is to have `bytes`? A class or two below is not worth the copy. */
+ALWAYS_INLINE bool heap_fits(size_t usable, size_t bytes)
+{
+    return bytes <= usable && (usable - bytes < HEAP_ALIGN_BYTES || usable - bytes < usable / 4);
+}
+
+/* The object with at least `bytes`: in place if it fits, else moved, contents kept; the old one is freed then. NULL: the system refuses, or *status says that no live object begins there; nothing has changed. [owner] */
+void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *status);
+/* Is the address in a range of the space, or a live large object? [any thread] */
+bool heap_owns(space *s, const void *object);
+
+/* ---- memory that goes back (giveback.c) -------------------------------------------------------------------- */
+
+/* A small, bounded part of the work of giving memory back; callers owe it now and then, say each few hundred calls. [owner] */
 void heap_tick(heap *h);
-/* Purges every empty page, and the empty OS pages inside partial slabs; returns the bytes that it purged. [owner] */
+/* Purges every empty page, and the empty OS pages inside slabs; heaps of other threads do their part at their next tick. Returns the
+ * bytes given back by now. [owner] */
 size_t heap_trim(heap *h);
+/* What zone_watcher.drained tells. */
+void heap_note_drained(void *context, slab *s);
+/* Looks after an abandoned heap of the space, if it is due. [any thread] */
+void heap_tend_abandoned(space *s, uint64_t now_ms);
+
+/* ---- what is there ---------------------------------------------------------------------------------------- */
+
+/* Of this heap, and of what its space shares. [owner] */
 heap_stats heap_statistics(heap *h);
 const char *heap_audit(heap *h);
-slabmalloc_slot_info heap_inspect(heap *h, const void *address);
+slabmalloc_slot_info heap_inspect(space *s, const void *address);
 
 #endif

@@ -100,7 +100,7 @@ static bool summary_is_valid(const word *local, uint64_t summary, const slab_geo
 static void slab_begin(slab *s, const slab_geometry *g)
 {
     slab_summarize(s, g);
-    s->purged = 0;
+    s->has_purged = false;
     /* A freer that is late may have the record on a stack still, or be about to. */
     uint8_t pending = atomic_load_explicit(&s->attention, memory_order_relaxed) & SLAB_PENDING;
     slab_attend(s, g, pending);

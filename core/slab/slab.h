@@ -76,7 +76,7 @@ typedef struct slab {
     uint32_t room;             /* frees until the slab changes lists */
     _Atomic uint8_t attention; /* SLAB_PENDING | SLAB_DEEP; whoever pushes the slab writes it too */
     uint8_t list;
-    uint16_t purged; /* the heap's: OS pages of this slab that are purged, a bit each */
+    bool has_purged; /* the heap's: OS pages of this slab are purged; nobody allocated from it since */
 } slab;
 
 _Static_assert(sizeof(slab) <= CACHE_LINE_BYTES, "a free touches one line of the record");

@@ -138,7 +138,7 @@ static void current_set(slabmalloc_sc *sc, slab *s)
     if (sc->zone->random_start && s->list == SLAB_EMPTY)
         remote_hold_back(sc, s, (uint32_t)((random_next(&sc->zone->random_state) >> 32) % g->capacity));
     s->list = SLAB_CURRENT;
-    s->purged = 0;
+    s->has_purged = false;
     sc->current = s;
     sc->current_page = slab_page(s);
     sc->current_local = s->local;

@@ -11,42 +11,44 @@
 static void every_size_is_served(void)
 {
     heap *h = heap_new(0);
-    static void *objects[HEAP_MAX_BYTES + 1];
+    static void *objects[HEAP_SMALL_BYTES + 1];
     size_t live_bytes = 0;
-    for (size_t bytes = 0; bytes <= HEAP_MAX_BYTES; bytes++) {
+    for (size_t bytes = 0; bytes <= HEAP_SMALL_BYTES; bytes++) {
         char *object = objects[bytes] = heap_allocate(h, bytes);
         REQUIRE(object != NULL);
         CHECK_EQUAL((uintptr_t)object % 16, 0);
-        size_t usable = heap_usable_bytes(h, object);
+        size_t usable = heap_usable_bytes(h->space, object);
         CHECK(usable >= bytes && usable > 0);
         CHECK(usable <= 16 || (usable - bytes) * 8 <= usable || usable - bytes < 16); /* at most an eighth is lost */
-        CHECK(heap_owns(h, object));
+        CHECK(heap_owns(h->space, object));
         memset(object, (int)(bytes % 251), usable);
         live_bytes += usable;
     }
-    CHECK_HEAP(h, HEAP_MAX_BYTES + 1);
+    CHECK_HEAP(h, HEAP_SMALL_BYTES + 1);
     CHECK_EQUAL(heap_statistics(h).live_bytes, live_bytes);
-    for (size_t bytes = HEAP_MAX_BYTES + 1; bytes-- > 0;) {
+    for (size_t bytes = HEAP_SMALL_BYTES + 1; bytes-- > 0;) {
         const unsigned char *object = objects[bytes];
-        size_t usable = heap_usable_bytes(h, object);
+        size_t usable = heap_usable_bytes(h->space, object);
         CHECK(object[0] == bytes % 251 && object[usable - 1] == bytes % 251);
         CHECK_OK(heap_free(h, objects[bytes]));
     }
     CHECK_HEAP(h, 0);
-    CHECK_POINTER(heap_allocate(h, HEAP_MAX_BYTES + 1), NULL);
     CHECK_POINTER(heap_allocate(h, SIZE_MAX), NULL);
     heap_destroy(h);
 }
+
+static slabmalloc_status free_as_owner(heap *h, void *object) { return heap_free(h, object); }
+static slabmalloc_status free_as_another(heap *h, void *object) { return heap_free_remote(h->space, object); }
 
 static void wrong_frees_are_told(void)
 {
     heap *h = heap_new(RESERVE_LEAST), *other = heap_new(RESERVE_LEAST);
     char *object = heap_allocate(h, 100), *foreign = heap_allocate(other, 100), *last = object;
-    size_t usable = heap_usable_bytes(h, object);
+    size_t usable = heap_usable_bytes(h->space, object);
     for (int i = 0; i < 3; i++)
         last = heap_allocate(h, 100);
     int on_stack;
-    slabmalloc_status (*const frees[])(heap *, void *) = {heap_free, heap_free_remote};
+    slabmalloc_status (*const frees[])(heap *, void *) = {free_as_owner, free_as_another};
     for (int f = 0; f < 2; f++) {
         CHECK_STATUS(frees[f](h, NULL), FREE_FOREIGN);
         CHECK_STATUS(frees[f](h, foreign), FREE_FOREIGN);
@@ -59,21 +61,21 @@ static void wrong_frees_are_told(void)
         CHECK_STATUS(frees[f](h, (char *)((uintptr_t)object & ~(HEAP_PAGE_BYTES - 1)) + 10 * HEAP_PAGE_BYTES),
                      FREE_FOREIGN);
     }
-    CHECK(!heap_owns(h, foreign) && !heap_owns(h, NULL) && !heap_owns(h, &on_stack) &&
-          !heap_owns(h, (void *)UINTPTR_MAX));
-    CHECK_EQUAL(heap_usable_bytes(h, NULL), 0);
-    CHECK_EQUAL(heap_usable_bytes(h, foreign), 0);
-    CHECK_EQUAL(heap_usable_bytes(h, object + 16), 0);
-    CHECK_EQUAL(heap_usable_bytes(h, object + 1), 0);
+    CHECK(!heap_owns(h->space, foreign) && !heap_owns(h->space, NULL) && !heap_owns(h->space, &on_stack) &&
+          !heap_owns(h->space, (void *)UINTPTR_MAX));
+    CHECK_EQUAL(heap_usable_bytes(h->space, NULL), 0);
+    CHECK_EQUAL(heap_usable_bytes(h->space, foreign), 0);
+    CHECK_EQUAL(heap_usable_bytes(h->space, object + 16), 0);
+    CHECK_EQUAL(heap_usable_bytes(h->space, object + 1), 0);
     CHECK_HEAP(h, 4);
     CHECK_OK(heap_free(h, object));
     CHECK_STATUS(heap_free(h, object), FREE_DOUBLE);
-    CHECK_STATUS(heap_free_remote(h, object), FREE_DOUBLE);
-    CHECK_EQUAL(heap_usable_bytes(h, object), 0);
-    CHECK_OK(heap_free_remote(h, last));
-    CHECK_STATUS(heap_free_remote(h, last), FREE_DOUBLE);
+    CHECK_STATUS(heap_free_remote(h->space, object), FREE_DOUBLE);
+    CHECK_EQUAL(heap_usable_bytes(h->space, object), 0);
+    CHECK_OK(heap_free_remote(h->space, last));
+    CHECK_STATUS(heap_free_remote(h->space, last), FREE_DOUBLE);
     CHECK_STATUS(heap_free(h, last), FREE_DOUBLE);
-    CHECK_EQUAL(heap_usable_bytes(h, last), 0); /* not live, though nobody has collected it */
+    CHECK_EQUAL(heap_usable_bytes(h->space, last), 0); /* not live, though nobody has collected it */
     CHECK_HEAP(h, 2);
     CHECK_STATUS(heap_free(h, last), FREE_DOUBLE);
     CHECK_HEAP(h, 2);
@@ -87,16 +89,16 @@ static void slots_that_were_never_live(void)
 {
     heap *h = heap_new(RESERVE_LEAST);
     char *object = heap_allocate(h, 1024), *page = (char *)((uintptr_t)object & ~(HEAP_PAGE_BYTES - 1));
-    size_t usable = heap_usable_bytes(h, object), first = (size_t)(object - page) % usable;
+    size_t usable = heap_usable_bytes(h->space, object), first = (size_t)(object - page) % usable;
     for (size_t offset = first; offset + usable <= HEAP_PAGE_BYTES; offset += usable) {
         if (page + offset == object)
             continue;
-        CHECK_EQUAL(heap_usable_bytes(h, page + offset), 0);
-        CHECK(!heap_inspect(h, page + offset).is_live);
+        CHECK_EQUAL(heap_usable_bytes(h->space, page + offset), 0);
+        CHECK(!heap_inspect(h->space, page + offset).is_live);
         CHECK_STATUS(heap_free(h, page + offset), FREE_DOUBLE);
-        CHECK_STATUS(heap_free_remote(h, page + offset), FREE_DOUBLE);
+        CHECK_STATUS(heap_free_remote(h->space, page + offset), FREE_DOUBLE);
     }
-    CHECK(heap_inspect(h, object).is_live);
+    CHECK(heap_inspect(h->space, object).is_live);
     CHECK_HEAP(h, 1);
     heap_destroy(h);
 }
@@ -116,20 +118,20 @@ static void random_work_keeps_contents(void)
     for (int step = 0; step < STEPS; step++) {
         size_t bias = step / 10000 % 2 == 0 ? 70 : 30;
         if (count == 0 || (count < LIVE && random_below(&source, 100) < bias)) {
-            size_t bytes = random_below(&source, random_below(&source, 8) == 0 ? HEAP_MAX_BYTES + 1 : 300);
+            size_t bytes = random_below(&source, random_below(&source, 8) == 0 ? HEAP_SMALL_BYTES + 1 : 300);
             unsigned char *object = heap_allocate(h, bytes);
             REQUIRE(object != NULL);
-            bytes = heap_usable_bytes(h, object);
+            bytes = heap_usable_bytes(h->space, object);
             memset(object, step % 255, bytes);
             live[count].object = object;
             live[count++].bytes = bytes;
         } else {
             size_t i = random_below(&source, count), bytes = live[i].bytes;
-            CHECK_EQUAL(heap_usable_bytes(h, live[i].object), bytes);
+            CHECK_EQUAL(heap_usable_bytes(h->space, live[i].object), bytes);
             for (size_t b = 1; b < bytes; b++)
                 if (!CHECK_EQUAL(live[i].object[b], live[i].object[0]))
                     break;
-            CHECK_OK(random_below(&source, 4) == 0 ? heap_free_remote(h, live[i].object)
+            CHECK_OK(random_below(&source, 4) == 0 ? heap_free_remote(h->space, live[i].object)
                                                    : heap_free(h, live[i].object));
             live[i] = live[--count];
         }
@@ -226,14 +228,14 @@ static void trim_gives_memory_back(void)
 static void the_range_is_used_up_and_comes_back(void)
 {
     heap *h = heap_new(RESERVE_LEAST);
-    size_t reserved = heap_statistics(h).reserved_bytes, limit = reserved / HEAP_MAX_BYTES + 1, count = 0;
+    size_t reserved = heap_statistics(h).reserved_bytes, limit = reserved / HEAP_SMALL_BYTES + 1, count = 0;
     CHECK_EQUAL(reserved, RESERVE_LEAST);
     void **objects = calloc(limit, sizeof *objects);
     REQUIRE(objects != NULL);
-    while (count < limit && (objects[count] = heap_allocate(h, HEAP_MAX_BYTES)) != NULL)
+    while (count < limit && (objects[count] = heap_allocate(h, HEAP_SMALL_BYTES)) != NULL)
         count++;
-    CHECK_EQUAL(count, reserved / HEAP_PAGE_BYTES * (HEAP_PAGE_BYTES / HEAP_MAX_BYTES)); /* meta-data lies apart */
-    CHECK_POINTER(heap_allocate(h, HEAP_MAX_BYTES), NULL);
+    CHECK_EQUAL(count, reserved / HEAP_PAGE_BYTES * (HEAP_PAGE_BYTES / HEAP_SMALL_BYTES)); /* meta-data lies apart */
+    CHECK_POINTER(heap_allocate(h, HEAP_SMALL_BYTES), NULL);
     CHECK_POINTER(heap_allocate(h, 16), NULL);
     CHECK_HEAP(h, count);
     CHECK_EQUAL(heap_statistics(h).mapped_bytes, reserved);
@@ -256,7 +258,7 @@ static void the_range_is_used_up_and_comes_back(void)
             CHECK_OK(heap_free(h, objects[i]));
             left++;
         }
-    CHECK_EQUAL(left, count - HEAP_PAGE_BYTES / HEAP_MAX_BYTES);
+    CHECK_EQUAL(left, count - HEAP_PAGE_BYTES / HEAP_SMALL_BYTES);
     CHECK_HEAP(h, 0);
     heap_destroy(h);
     free(objects);
@@ -266,6 +268,7 @@ static void ticks_alone_give_memory_back(void)
 {
     enum { COUNT = 100000, BYTES = 64 };
     heap *h = heap_new(RESERVE_LEAST);
+    h->space->options.decay_ms = 0;
     static char *objects[COUNT];
     for (size_t i = 0; i < COUNT; i++)
         REQUIRE((objects[i] = heap_allocate(h, BYTES)) != NULL);
@@ -296,10 +299,10 @@ static void *run_freer(void *context)
         unsigned char *object;
         while ((object = atomic_exchange_explicit(&f->ring[i % RING], NULL, memory_order_acquire)) == NULL)
             sched_yield();
-        CHECK(heap_owns(f->h, object));
+        CHECK(heap_owns(f->h->space, object));
         CHECK_EQUAL(object[0], object[15]);
         memset(object, 0xDD, 16);
-        CHECK_OK(heap_free_remote(f->h, object));
+        CHECK_OK(heap_free_remote(f->h->space, object));
     }
     return NULL;
 }

@@ -40,7 +40,7 @@ static void reserves_of_every_size(void)
         if (!CHECK(h != NULL))
             continue;
         size_t reserved = heap_statistics(h).reserved_bytes;
-        CHECK(reserved >= RESERVE_LEAST && reserved < sizes[i] + HEAP_PAGE_BYTES);
+        CHECK(reserved >= RESERVE_LEAST && reserved < sizes[i] + HEAP_MEDIUM_PAGE_BYTES);
         CHECK(heap_statistics(h).bookkeeping_bytes > 0);
         CHECK_HEAP(h, 0);
         heap_destroy(h);

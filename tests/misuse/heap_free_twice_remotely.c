@@ -7,9 +7,9 @@ int main(void)
 {
     heap *h = heap_create((size_t)1 << 26);
     char *object = heap_allocate(h, SIZE);
-    if (heap_free_remote(h, object) != SLABMALLOC_OK)
+    if (heap_free_remote(h->space, object) != SLABMALLOC_OK)
         return HARMED;
-    slabmalloc_status status = heap_free_remote(h, object);
+    slabmalloc_status status = heap_free_remote(h->space, object);
     puts(slabmalloc_status_text(status));
     return heap_audit(h) == NULL && heap_statistics(h).live_objects == 0 ? (int)status : HARMED;
 }

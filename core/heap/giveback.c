@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * How a heap gives memory back, floor 3.
+ *
+ * A slab that becomes empty leaves its class at once, unless it is the only one there with a free slot; its page rests in the
+ * space, which purges what was not needed for a while (space.c). Slabs with some free slots are swept: heap_tick, which the callers owe
+ * the heap now and then, visits some in the order of their addresses, and purges the OS pages without a live object in those
+ * that have not changed since the visit before. A round of visits begins half a decay after the one before, at the earliest; after
+ * the last drain of any slab there are SWEEP_ROUNDS of them, and then the sweep stops.
+ *
+ * No step takes long: so many visits, so many calls of the system, each of a page at most.
+ */
+#include "heap/heap.h"
+
+#include "base/check.h"
+#include "slab/pager.h"
+
+enum { TICK_VISITS = 128, TICK_PURGES = 48, SWEEP_ROUNDS = 3, DRAINS_PER_TICK = 64 };
+
+/* `seen` of a page whose slab was swept at this count, and is current: it may be drawn on, so nothing is known of it. */
+enum { SEEN_SWEPT = 0x8000 };
+
+/* ---- OS pages without a live object ------------------------------------------------------------------------ */
+
+/* Are slots [first, end) of the slab free, as far as there are any? */
+static bool slots_are_free(const slab *s, const slab_geometry *g, size_t first, size_t end)
+{
+    end = min_size(end, g->capacity);
+    for (size_t i = first; i < end; i = (i / WORD_BITS + 1) * WORD_BITS) {
+        uint64_t mask = UINT64_MAX << (i % WORD_BITS);
+        if (end - i / WORD_BITS * WORD_BITS < WORD_BITS)
+            mask &= word_bit(end) - 1;
+        if ((word_get(&s->local[i / WORD_BITS]) & mask) != mask)
+            return false;
+    }
+    return true;
+}
+
+typedef struct sweeping {
+    heap *h;
+    slab *s;
+    uint16_t *purged; /* of the page's units */
+    size_t os_bytes, calls;
+} sweeping;
+
+static bool is_purgeable(const sweeping *w, size_t os_page)
+{
+    const slab_geometry *g = &w->s->sc->geometry;
+    size_t begin = os_page * w->os_bytes, end = begin + w->os_bytes, per_unit = ARENA_UNIT_BYTES / w->os_bytes;
+    return (w->purged[os_page / per_unit] >> os_page % per_unit & 1) == 0 &&
+           slots_are_free(w->s, g, begin / g->object_bytes, (end + g->object_bytes - 1) / g->object_bytes);
+}
+
+static void purge_run(sweeping *w, size_t begin, size_t end)
+{
+    size_t per_unit = ARENA_UNIT_BYTES / w->os_bytes;
+    for (size_t i = begin; i < end; i++)
+        w->purged[i / per_unit] |= (uint16_t)(1u << i % per_unit);
+    slabmalloc_os_purge((void *)(slab_page(w->s) + begin * w->os_bytes), (end - begin) * w->os_bytes);
+    w->h->swept_bytes += (end - begin) * w->os_bytes;
+    w->calls++;
+}
+
+/* Purges the OS pages of a slab that hold no live object, neighbours in one call; returns the calls made. */
+static size_t sweep_slab(heap *h, range *r, slab *s)
+{
+    size_t first = range_unit_of(r, slab_page(s)), page_bytes = s->sc->geometry.page_bytes;
+    sweeping w = {.h = h, .s = s, .purged = &r->purged[first], .os_bytes = os_page_bytes(), .calls = 0};
+    if (w.os_bytes >= ARENA_UNIT_BYTES)
+        return 0;
+    if (!s->has_purged) /* nothing is known to be purged still */
+        for (size_t unit = 0; unit < page_bytes / ARENA_UNIT_BYTES; unit++)
+            w.purged[unit] = 0;
+    s->has_purged = s != s->sc->current;
+    for (size_t i = 0, end; i < page_bytes / w.os_bytes; i = end + 1) {
+        for (end = i; end < page_bytes / w.os_bytes && is_purgeable(&w, end); end++)
+            ;
+        if (end > i)
+            purge_run(&w, i, end);
+    }
+    return w.calls;
+}
+
+/* ---- the sweep ------------------------------------------------------------------------------------------- */
+
+/* Visits the page that begins at `unit`; returns the calls of the system made. */
+static size_t visit(heap *h, range *r, size_t unit)
+{
+    slab *s = atomic_load_explicit(&r->slabs[unit], memory_order_relaxed);
+    if (s == NULL || s->sc->zone != h->zone || slab_page(s) != r->arena.base + unit * ARENA_UNIT_BYTES)
+        return 0;
+    bool is_current = s == s->sc->current;
+    if (!is_current && s->list == SLAB_FULL)
+        return 0;
+    uint16_t count = (uint16_t)(s->sc->geometry.capacity - sc_live(s->sc, s));
+    size_t calls = 0;
+    if ((r->seen[unit] & ~SEEN_SWEPT) == count && (!is_current || (r->seen[unit] & SEEN_SWEPT) == 0)) {
+        calls = sweep_slab(h, r, s);
+        count |= SEEN_SWEPT;
+    }
+    r->seen[unit] = count;
+    return calls;
+}
+
+static size_t units_in_use(const range *r) { return arena_fresh(&r->arena) * (size_t)ARENA_CHUNK_UNITS; }
+
+static size_t all_units(space *s)
+{
+    size_t units = 0;
+    for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_acquire); i++)
+        units += units_in_use(&s->ranges[i]);
+    return units;
+}
+
+/* The next unit of the sweep, through all ranges and around. */
+static void advance(heap *h)
+{
+    if (++h->visit < units_in_use(&h->space->ranges[h->visit_range]))
+        return;
+    h->visit = 0;
+    h->visit_range = (h->visit_range + 1) % atomic_load_explicit(&h->space->range_count, memory_order_acquire);
+}
+
+static void sweep(heap *h, uint64_t now_ms)
+{
+    size_t calls = 0;
+    if (h->visits_left == 0) {
+        if (h->rounds_left == 0 || now_ms < h->next_round_ms)
+            return;
+        h->rounds_left--;
+        h->next_round_ms = now_ms + h->space->options.decay_ms / 2;
+        h->visits_left = all_units(h->space);
+    }
+    for (size_t visits = 0; h->visits_left > 0 && visits < TICK_VISITS && calls < TICK_PURGES; visits++) {
+        advance(h);
+        calls += visit(h, &h->space->ranges[h->visit_range], h->visit);
+        h->visits_left--;
+    }
+}
+
+void heap_note_drained(void *context, slab *s)
+{
+    heap *h = context;
+    slabmalloc_sc *sc = s->sc;
+    h->rounds_left = SWEEP_ROUNDS;
+    if (s->list == SLAB_EMPTY && (sc->bands != 0 || s->next != NULL))
+        slabmalloc_zone_reclaim(h->zone, (int)sc->index, sc->geometry.page_bytes, 1, NULL, NULL);
+    if (++h->drains % DRAINS_PER_TICK == 0)
+        heap_tick(h);
+}
+
+static size_t trim_own(heap *h)
+{
+    uint64_t before = h->swept_bytes;
+    slabmalloc_zone_collect(h->zone);
+    slabmalloc_zone_reclaim(h->zone, -1, HEAP_PAGE_BYTES, SIZE_MAX, NULL, NULL);
+    slabmalloc_zone_reclaim(h->zone, -1, HEAP_MEDIUM_PAGE_BYTES, SIZE_MAX, NULL, NULL);
+    for (uint32_t i = 0; i < atomic_load_explicit(&h->space->range_count, memory_order_acquire); i++) {
+        range *r = &h->space->ranges[i];
+        for (size_t unit = 0; unit < units_in_use(r); unit++) {
+            slab *s = atomic_load_explicit(&r->slabs[unit], memory_order_relaxed);
+            if (s != NULL && s->sc->zone == h->zone && slab_page(s) == r->arena.base + unit * ARENA_UNIT_BYTES &&
+                (s == s->sc->current || s->list < SLAB_BANDS))
+                sweep_slab(h, r, s);
+        }
+    }
+    return (size_t)(h->swept_bytes - before);
+}
+
+void heap_tick(heap *h)
+{
+    if (UNLIKELY(atomic_load_explicit(&h->trim_wanted, memory_order_relaxed))) {
+        atomic_store_explicit(&h->trim_wanted, false, memory_order_relaxed);
+        trim_own(h);
+    }
+    uint64_t now_ms = space_now_ms();
+    sweep(h, now_ms);
+    space_decay(h->space, now_ms);
+}
+
+/* An abandoned heap, for a while the caller's: what others freed there is collected, empty pages leave. */
+void heap_tend_abandoned(space *s, uint64_t now_ms)
+{
+    pthread_mutex_lock(&s->lock);
+    heap **at = &s->abandoned;
+    while (*at != NULL && (*at)->next_tending_ms > now_ms)
+        at = &(*at)->next_abandoned;
+    heap *h = *at;
+    if (h != NULL) {
+        *at = h->next_abandoned;
+        h->state = HEAP_OWNED;
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (h == NULL)
+        return;
+    h->next_tending_ms = now_ms + s->options.decay_ms;
+    slabmalloc_zone_collect(h->zone);
+    slabmalloc_zone_reclaim(h->zone, -1, HEAP_PAGE_BYTES, SIZE_MAX, NULL, NULL);
+    slabmalloc_zone_reclaim(h->zone, -1, HEAP_MEDIUM_PAGE_BYTES, SIZE_MAX, NULL, NULL);
+    sweep(h, now_ms);
+    heap_abandon(h);
+}
+
+size_t heap_trim(heap *h)
+{
+    space *s = h->space;
+    size_t bytes = trim_own(h);
+    pthread_mutex_lock(&s->lock);
+    for (heap *other = s->heaps; other != NULL; other = other->next)
+        if (other != h)
+            atomic_store_explicit(&other->trim_wanted, true, memory_order_relaxed);
+    pthread_mutex_unlock(&s->lock);
+    return bytes + space_trim(s);
+}

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Large objects: see large.h for what a block is and when it goes back.
+ */
+#define _GNU_SOURCE
+#include "heap/large.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/check.h"
+
+enum { FIRST_BUCKETS = 256, WASTE_SHARE = 4, LIVE_SHARE = 8 };
+
+/* One step of giving back: about half a millisecond of the kernel's time. */
+#define DECAY_STEP_BYTES ((size_t)4 << 20)
+
+struct large_block {
+    large_block *next;          /* in its bucket, or unused */
+    large_block *newer, *older; /* while resting */
+    uintptr_t address;
+    size_t bytes;
+    size_t purged_bytes; /* while resting: so many of its last bytes are purged */
+    uint64_t freed_ms;
+};
+
+static size_t bucket_of(const large_space *l, uintptr_t address)
+{
+    return (size_t)(hash_multiply(address / SLABMALLOC_MIN_PAGE_BYTES) >> 32) & (l->bucket_count - 1);
+}
+
+static large_block **find(const large_space *l, uintptr_t address)
+{
+    large_block **at = &l->buckets[bucket_of(l, address)];
+    while (*at != NULL && (*at)->address != address)
+        at = &(*at)->next;
+    return at;
+}
+
+bool large_init(large_space *l)
+{
+    *l = (large_space){.bucket_count = FIRST_BUCKETS};
+    pthread_mutex_init(&l->lock, NULL);
+    store_init(&l->store);
+    l->buckets = store_take(&l->store, FIRST_BUCKETS * sizeof(large_block *));
+    return l->buckets != NULL;
+}
+
+/* ---- records --------------------------------------------------------------------------------------------- */
+
+/* Twice the buckets, if there is memory for them; the old ones stay in the store: together less than the new. */
+static void grow(large_space *l)
+{
+    size_t old_count = l->bucket_count;
+    large_block **old = l->buckets, **buckets = store_take(&l->store, 2 * old_count * sizeof(large_block *));
+    if (buckets == NULL)
+        return;
+    l->buckets = buckets;
+    l->bucket_count = 2 * old_count;
+    for (size_t i = 0; i < old_count; i++)
+        for (large_block *b = old[i], *next; b != NULL; b = next) {
+            next = b->next;
+            large_block **at = &l->buckets[bucket_of(l, b->address)];
+            b->next = *at;
+            *at = b;
+        }
+}
+
+static void enter(large_space *l, large_block *b)
+{
+    if (l->live_count >= l->bucket_count)
+        grow(l);
+    large_block **at = &l->buckets[bucket_of(l, b->address)];
+    b->next = *at;
+    *at = b;
+    l->live_count++;
+    l->live_bytes += b->bytes;
+    l->peak_bytes = max_size(l->peak_bytes, l->live_bytes + l->resting_bytes);
+}
+
+static void leave(large_space *l, large_block **at)
+{
+    l->live_count--;
+    l->live_bytes -= (*at)->bytes;
+    *at = (*at)->next;
+}
+
+static large_block *record_new(large_space *l)
+{
+    large_block *b = l->unused;
+    if (b == NULL)
+        return store_take(&l->store, sizeof(large_block));
+    l->unused = b->next;
+    return b;
+}
+
+static void record_delete(large_space *l, large_block *b)
+{
+    b->next = l->unused;
+    l->unused = b;
+}
+
+/* ---- resting blocks -------------------------------------------------------------------------------------- */
+
+static void rest_begin(large_space *l, large_block *b)
+{
+    b->older = l->newest;
+    b->newer = NULL;
+    *(l->newest != NULL ? &l->newest->newer : &l->oldest) = b;
+    l->newest = b;
+    b->purged_bytes = 0;
+    l->resting_bytes += b->bytes;
+}
+
+static void rest_end(large_space *l, large_block *b)
+{
+    *(b->newer != NULL ? &b->newer->older : &l->newest) = b->older;
+    *(b->older != NULL ? &b->older->newer : &l->oldest) = b->newer;
+    l->resting_bytes -= b->bytes - b->purged_bytes;
+}
+
+/* A resting block goes back to the system; returns the bytes that it still held. */
+static size_t rest_unmap(large_space *l, large_block *b)
+{
+    size_t held = b->bytes - b->purged_bytes;
+    rest_end(l, b);
+    slabmalloc_os_unmap((void *)b->address, b->bytes);
+    record_delete(l, b);
+    l->given_back_bytes += held;
+    return held;
+}
+
+/* The resting block that serves the request with the least waste, at most a quarter of it; NULL: there is none. */
+static large_block *rest_choose(const large_space *l, size_t bytes, size_t align)
+{
+    large_block *best = NULL;
+    for (large_block *b = l->newest; b != NULL; b = b->older)
+        if (b->bytes >= bytes && b->bytes - bytes <= bytes / WASTE_SHARE && b->address % align == 0 &&
+            (best == NULL || b->bytes < best->bytes))
+            best = b;
+    return best;
+}
+
+/* ---- the face -------------------------------------------------------------------------------------------- */
+
+static void *allocate_locked(large_space *l, size_t bytes, size_t align, bool *is_zero)
+{
+    large_block *b = rest_choose(l, bytes, align);
+    if (b != NULL) {
+        rest_end(l, b);
+        *is_zero = b->purged_bytes == b->bytes;
+        l->reused_count++;
+    } else {
+        b = record_new(l);
+        if (b == NULL)
+            return NULL;
+        b->bytes = bytes;
+        b->address = (uintptr_t)slabmalloc_os_map(bytes, max_size(align, SLABMALLOC_MIN_PAGE_BYTES), false);
+        if (b->address == 0) {
+            record_delete(l, b);
+            return NULL;
+        }
+        *is_zero = true;
+    }
+    enter(l, b);
+    l->served_count++;
+    return (void *)b->address;
+}
+
+void *large_allocate(large_space *l, size_t bytes, size_t align, bool *is_zero)
+{
+    if (bytes > SIZE_MAX / 2 || align > SIZE_MAX / 4)
+        return NULL;
+    bytes = align_up(max_size(bytes, 1), os_page_bytes());
+    pthread_mutex_lock(&l->lock);
+    void *object = allocate_locked(l, bytes, align, is_zero);
+    pthread_mutex_unlock(&l->lock);
+    return object;
+}
+
+bool large_free(large_space *l, void *object, const large_rest *rest)
+{
+    pthread_mutex_lock(&l->lock);
+    large_block **at = find(l, (uintptr_t)object), *b = *at;
+    if (b != NULL) {
+        leave(l, at);
+        b->freed_ms = rest->now_ms;
+        rest_begin(l, b);
+        size_t bound = max_size(rest->bound_bytes, (l->live_bytes + rest->other_live_bytes) / LIVE_SHARE);
+        /* The newest may be larger than the bound by itself: a loop over temporaries of its size wants it again. */
+        while (l->resting_bytes > bound && l->oldest != b)
+            rest_unmap(l, l->oldest);
+        if (rest->bound_bytes == 0)
+            rest_unmap(l, b);
+    }
+    pthread_mutex_unlock(&l->lock);
+    return b != NULL;
+}
+
+size_t large_usable_bytes(large_space *l, const void *object)
+{
+    pthread_mutex_lock(&l->lock);
+    const large_block *b = *find(l, (uintptr_t)object);
+    size_t bytes = b == NULL ? 0 : b->bytes;
+    pthread_mutex_unlock(&l->lock);
+    return bytes;
+}
+
+void *large_resize(large_space *l, void *object, size_t bytes)
+{
+    if (bytes > SIZE_MAX / 2)
+        return NULL;
+    bytes = align_up(max_size(bytes, 1), os_page_bytes());
+    void *moved = NULL;
+    pthread_mutex_lock(&l->lock);
+    large_block **at = find(l, (uintptr_t)object), *b = *at;
+    if (b != NULL) {
+        moved = b->bytes == bytes ? object : mremap(object, b->bytes, bytes, MREMAP_MAYMOVE);
+        if (moved == MAP_FAILED) {
+            moved = NULL;
+        } else {
+            leave(l, at);
+            b->address = (uintptr_t)moved;
+            b->bytes = bytes;
+            enter(l, b);
+        }
+    }
+    pthread_mutex_unlock(&l->lock);
+    return moved;
+}
+
+bool large_decay(large_space *l, uint64_t before_ms)
+{
+    bool is_more = false;
+    pthread_mutex_lock(&l->lock);
+    large_block *b = l->oldest;
+    if (b != NULL && b->freed_ms < before_ms) {
+        size_t held = b->bytes - b->purged_bytes;
+        if (held > DECAY_STEP_BYTES) {
+            slabmalloc_os_purge((void *)(b->address + held - DECAY_STEP_BYTES), DECAY_STEP_BYTES);
+            b->purged_bytes += DECAY_STEP_BYTES;
+            l->resting_bytes -= DECAY_STEP_BYTES;
+            l->given_back_bytes += DECAY_STEP_BYTES;
+        } else {
+            rest_unmap(l, b);
+        }
+        is_more = l->oldest != NULL && l->oldest->freed_ms < before_ms;
+    }
+    pthread_mutex_unlock(&l->lock);
+    return is_more;
+}
+
+size_t large_trim(large_space *l)
+{
+    size_t bytes = 0;
+    pthread_mutex_lock(&l->lock);
+    while (l->oldest != NULL)
+        bytes += rest_unmap(l, l->oldest);
+    pthread_mutex_unlock(&l->lock);
+    return bytes;
+}
+
+void large_end(large_space *l)
+{
+    large_trim(l);
+    for (size_t i = 0; l->buckets != NULL && i < l->bucket_count; i++)
+        for (const large_block *b = l->buckets[i]; b != NULL; b = b->next)
+            slabmalloc_os_unmap((void *)b->address, b->bytes);
+    store_end(&l->store);
+    pthread_mutex_destroy(&l->lock);
+}
+
+bool large_is_valid(large_space *l)
+{
+    pthread_mutex_lock(&l->lock);
+    size_t count = 0, live_bytes = 0, resting_bytes = 0;
+    for (size_t i = 0; i < l->bucket_count; i++)
+        for (const large_block *b = l->buckets[i]; b != NULL; b = b->next) {
+            count++;
+            live_bytes += b->bytes;
+        }
+    for (const large_block *b = l->newest; b != NULL; b = b->older)
+        resting_bytes += b->bytes - b->purged_bytes;
+    bool is_valid = count == l->live_count && live_bytes == l->live_bytes && resting_bytes == l->resting_bytes;
+    pthread_mutex_unlock(&l->lock);
+    return is_valid;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Large objects, floor 3: each has a mapping of its own, grows by mremap, and rests for a while after its free, so that
+ * the next one of its size need not fault its memory in anew. Thread-safe, by one lock that no caller ever holds. With the
+ * arena and the pager room the only one that makes system calls.
+ *
+ * A block is live or rests. Records lie apart from the memory, in a table by address.
+ *     live_bytes = sum of live blocks' bytes;  resting_bytes = sum of resting blocks' bytes that are not purged
+ * Blocks rest, the newest first, until they are older than the decay or the bound is passed:
+ *     resting_bytes <= max(bound, (all that is live) / 8, the newest block)
+ */
+#ifndef SLABMALLOC_HEAP_LARGE_H
+#define SLABMALLOC_HEAP_LARGE_H
+
+#include <pthread.h>
+
+#include "slab/pager.h"
+
+typedef struct large_block large_block;
+
+typedef struct large_space {
+    pthread_mutex_t lock;
+    store store;
+    large_block **buckets; /* by address: live blocks */
+    size_t bucket_count, live_count;
+    large_block *unused;
+    large_block *newest, *oldest; /* resting ones */
+    size_t live_bytes, resting_bytes, peak_bytes;
+    uint64_t served_count, reused_count, given_back_bytes;
+} large_space;
+
+bool large_init(large_space *l);
+/* Every block goes back to the system, live ones too. */
+void large_end(large_space *l);
+
+/* At least `bytes`, aligned to `align` (a power of two); NULL: the system refuses. *is_zero: its contents are zero. */
+void *large_allocate(large_space *l, size_t bytes, size_t align, bool *is_zero);
+/* How much may rest, and since when this does. */
+typedef struct large_rest {
+    size_t bound_bytes;      /* 0: nothing rests */
+    size_t other_live_bytes; /* besides live_bytes: an eighth of both may rest, if that is more */
+    uint64_t now_ms;
+} large_rest;
+
+/* Frees a live block, which rests if it may; false: no live block begins there. */
+bool large_free(large_space *l, void *object, const large_rest *rest);
+/* Usable bytes of a live block; 0: none begins there. */
+size_t large_usable_bytes(large_space *l, const void *object);
+/* The live block with at least `bytes`, in place or moved by the kernel, contents kept; NULL: the system refuses, or no live
+ * block begins there, and nothing has changed. A block that shrinks gives the memory behind back. */
+void *large_resize(large_space *l, void *object, size_t bytes);
+/* A bounded step of giving back what rests since before `before_ms`; true: there is more. */
+bool large_decay(large_space *l, uint64_t before_ms);
+/* Gives back all that rests; returns bytes. */
+size_t large_trim(large_space *l);
+bool large_is_valid(large_space *l);
+
+#endif

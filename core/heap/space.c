@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the heaps of a process share: see space.h for what is guarded by what.
+ */
+#define _GNU_SOURCE
+#include "heap/space.h"
+
+#include <time.h>
+
+#include "base/check.h"
+#include "heap/heap.h"
+#include "slab/pager.h"
+
+#define RESERVE_BYTES ((size_t)64 << 30)
+#define RESERVE_LEAST_BYTES ((size_t)64 << 20)
+#define LARGE_BOUND_BYTES ((size_t)64 << 20)
+
+/* A step of the arenas' decay: units purged, each at most 16 OS pages of memory; well below a millisecond. */
+enum { DECAY_MS = 1000, DECAY_STEP_UNITS = 32 };
+
+/* ---- ranges ---------------------------------------------------------------------------------------------- */
+
+static bool range_init(range *r, size_t reserve_bytes, size_t least_bytes)
+{
+    if (!arena_init(&r->arena, reserve_bytes, least_bytes))
+        return false;
+    size_t units = r->arena.reserved_bytes / ARENA_UNIT_BYTES;
+    r->tables_bytes = align_up(units * (sizeof(slab *) + 2 * sizeof(uint16_t)), SLABMALLOC_MIN_PAGE_BYTES);
+    r->slabs = slabmalloc_os_map(r->tables_bytes, SLABMALLOC_MIN_PAGE_BYTES, false);
+    if (r->slabs == NULL) {
+        arena_end(&r->arena);
+        return false;
+    }
+    r->purged = (uint16_t *)(r->slabs + units);
+    r->seen = r->purged + units;
+    return true;
+}
+
+static void range_end(range *r)
+{
+    slabmalloc_os_unmap((void *)r->slabs, r->tables_bytes);
+    arena_end(&r->arena);
+}
+
+/* One more range, as large as the system grants. */
+static range *range_add(space *s)
+{
+    uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
+    if (count >= s->options.max_ranges ||
+        !range_init(&s->ranges[count], s->ranges[0].arena.reserved_bytes, ARENA_CHUNK_BYTES * 4))
+        return NULL;
+    atomic_store_explicit(&s->range_count, count + 1, memory_order_release);
+    return &s->ranges[count];
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------ */
+
+space_options space_options_default(void)
+{
+    return (space_options){
+        .max_ranges = SPACE_MAX_RANGES, .decay_ms = DECAY_MS, .large_bound_bytes = LARGE_BOUND_BYTES};
+}
+
+space *space_create(const space_options *options)
+{
+    size_t bytes = align_up(sizeof(space), os_page_bytes());
+    space *s = slabmalloc_os_map(bytes, SLABMALLOC_MIN_PAGE_BYTES, false);
+    if (s == NULL)
+        return NULL;
+    s->options = *options;
+    size_t reserve = options->reserve_bytes == 0 ? RESERVE_BYTES : options->reserve_bytes;
+    if (!range_init(&s->ranges[0], reserve, RESERVE_LEAST_BYTES)) {
+        slabmalloc_os_unmap(s, bytes);
+        return NULL;
+    }
+    if (!large_init(&s->large)) {
+        range_end(&s->ranges[0]);
+        slabmalloc_os_unmap(s, bytes);
+        return NULL;
+    }
+    pthread_mutex_init(&s->lock, NULL);
+    atomic_init(&s->range_count, 1);
+    return s;
+}
+
+void space_destroy(space *s)
+{
+    for (heap *h = s->heaps, *next; h != NULL; h = next) {
+        next = h->next;
+        heap_end(h);
+    }
+    large_end(&s->large);
+    for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++)
+        range_end(&s->ranges[i]);
+    pthread_mutex_destroy(&s->lock);
+    slabmalloc_os_unmap(s, align_up(sizeof(space), os_page_bytes()));
+}
+
+/* ---- pages ----------------------------------------------------------------------------------------------- */
+
+void *space_take_page(space *s, size_t page_bytes)
+{
+    pthread_mutex_lock(&s->lock);
+    void *page = NULL;
+    uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
+    for (uint32_t i = 0; page == NULL && i < count; i++)
+        page = arena_take(&s->ranges[i].arena, page_bytes);
+    if (page == NULL) {
+        range *r = range_add(s);
+        page = r == NULL ? NULL : arena_take(&r->arena, page_bytes);
+    }
+    if (page != NULL)
+        atomic_fetch_add_explicit(&s->in_use_bytes, page_bytes, memory_order_relaxed);
+    pthread_mutex_unlock(&s->lock);
+    return page;
+}
+
+void space_give_page(space *s, void *page, size_t page_bytes)
+{
+    range *r = space_range_of(s, (uintptr_t)page);
+    pthread_mutex_lock(&s->lock);
+    arena_give(&r->arena, page, page_bytes);
+    atomic_fetch_sub_explicit(&s->in_use_bytes, page_bytes, memory_order_relaxed);
+    if (s->options.decay_ms == 0)
+        arena_purge(&r->arena, SIZE_MAX);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- give back ------------------------------------------------------------------------------------------- */
+
+uint64_t space_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Units that nobody needed during a whole window of half the decay have rested for at most one and a half of it when they
+ * go. [lock] */
+static void decay_arenas(space *s, uint64_t now_ms)
+{
+    uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
+    if (now_ms >= atomic_load_explicit(&s->next_decay_ms, memory_order_relaxed)) {
+        atomic_store_explicit(&s->next_decay_ms, now_ms + s->options.decay_ms / 2, memory_order_relaxed);
+        s->to_purge = 0;
+        for (uint32_t i = 0; i < count; i++)
+            s->to_purge += arena_note_low(&s->ranges[i].arena);
+    }
+    size_t step = min_size(s->to_purge, DECAY_STEP_UNITS);
+    for (uint32_t i = count; i-- > 0 && step > 0;) {
+        size_t purged = arena_purge(&s->ranges[i].arena, step) / ARENA_UNIT_BYTES;
+        step -= purged;
+        s->to_purge -= purged;
+    }
+    if (step > 0)
+        s->to_purge = 0;
+}
+
+void space_decay(space *s, uint64_t now_ms)
+{
+    if (pthread_mutex_trylock(&s->lock) != 0)
+        return; /* whoever holds it will come by here too */
+    decay_arenas(s, now_ms);
+    bool is_any_abandoned = s->abandoned != NULL;
+    pthread_mutex_unlock(&s->lock);
+    if (is_any_abandoned)
+        heap_tend_abandoned(s, now_ms);
+    if (now_ms >= s->options.decay_ms)
+        large_decay(&s->large, now_ms - s->options.decay_ms);
+}
+
+size_t space_trim(space *s)
+{
+    size_t bytes = 0;
+    pthread_mutex_lock(&s->lock);
+    for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++)
+        bytes += arena_purge(&s->ranges[i].arena, SIZE_MAX);
+    s->to_purge = 0;
+    pthread_mutex_unlock(&s->lock);
+    return bytes + large_trim(&s->large);
+}
+
+/* ---- fork ------------------------------------------------------------------------------------------------ */
+
+void space_fork_prepare(space *s)
+{
+    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->large.lock);
+}
+
+void space_fork_parent(space *s)
+{
+    pthread_mutex_unlock(&s->large.lock);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void space_fork_child(space *s, heap *const *kept, size_t count)
+{
+    for (heap *h = s->heaps; h != NULL; h = h->next) {
+        bool is_kept = h->state == HEAP_ABANDONED;
+        for (size_t i = 0; i < count; i++)
+            is_kept = is_kept || h == kept[i];
+        if (!is_kept)
+            h->state = HEAP_LOST;
+    }
+    space_fork_parent(s); /* the child's only thread is the one that locked them */
+}

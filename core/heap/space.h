@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the heaps of a process share, floor 3: ranges of addresses and whose slab each page is, large objects, memory that
+ * rests, and the heaps that have no owner now.
+ *
+ * Pages. `slabs` of a range has an entry per unit (64 KiB): the slab whose page the unit is part of, or NULL. It is written by
+ * the owner of the slab's heap when the page joins or leaves, and read by anyone, without a lock: so an address finds its slab
+ * by one comparison and one load.
+ * Lock. All else is guarded by `lock`, which is held for short and known times only, and never while a pager of the
+ * client's or a large object's system call runs. Order: space.lock, then large.lock.
+ * Fork. The child has the forking thread alone. space_fork_prepare takes both locks, so what they guard is whole in the child;
+ * heaps of threads that are gone may have been caught in the midst of an operation, so nobody owns them any more: they are
+ * `lost`. Their objects live on, and may be freed, as remote frees that nobody collects.
+ */
+#ifndef SLABMALLOC_HEAP_SPACE_H
+#define SLABMALLOC_HEAP_SPACE_H
+
+#include <pthread.h>
+
+#include "heap/arena.h"
+#include "heap/large.h"
+
+enum { SPACE_MAX_RANGES = 64 };
+
+typedef struct range {
+    arena arena;
+    slab *_Atomic *slabs; /* by unit */
+    uint16_t *purged;     /* by unit, of its slab's owner: OS pages that are purged, a bit each, if the slab has any */
+    uint16_t *seen;       /* by a page's first unit, of its slab's owner: free slots at the last visit of the sweep */
+    size_t tables_bytes;
+} range;
+
+typedef struct space_options {
+    size_t reserve_bytes;     /* of the first range; 0: 64 GiB, halved until the system grants it */
+    uint32_t max_ranges;      /* 1 ... SPACE_MAX_RANGES */
+    uint32_t decay_ms;        /* memory goes back when it has rested so long; 0: at once */
+    size_t large_bound_bytes; /* large objects that rest: at most so many bytes, or an eighth of what is live */
+} space_options;
+
+typedef struct space {
+    pthread_mutex_t lock;
+    range ranges[SPACE_MAX_RANGES];
+    _Atomic uint32_t range_count; /* ranges are added, never removed; a range is whole before it is counted */
+    large_space large;
+    _Atomic size_t in_use_bytes; /* of pages */
+    struct heap *heaps;          /* all, by next */
+    struct heap *abandoned;      /* those without an owner, by next_abandoned */
+    space_options options;
+    _Atomic uint64_t next_decay_ms; /* when the next window of the arenas' decay ends */
+    size_t to_purge;                /* units that rested during all of the window before */
+} space;
+
+space_options space_options_default(void);
+/* NULL: the system grants not even 64 MiB. */
+space *space_create(const space_options *options);
+/* Ends it, with all its heaps. [no other thread may use any of them] */
+void space_destroy(space *s);
+
+/* A page for the owner of a heap; NULL: no range has one, and no further range is granted. [any thread] */
+void *space_take_page(space *s, size_t page_bytes);
+void space_give_page(space *s, void *page, size_t page_bytes);
+
+/* The range that has `address`, or NULL. [any thread] */
+ALWAYS_INLINE range *space_range_of(space *s, uintptr_t address)
+{
+    uint32_t count = atomic_load_explicit(&s->range_count, memory_order_acquire);
+    for (uint32_t i = 0; i < count; i++)
+        if (address - s->ranges[i].arena.base < s->ranges[i].arena.reserved_bytes)
+            return &s->ranges[i];
+    return NULL;
+}
+
+ALWAYS_INLINE size_t range_unit_of(const range *r, uintptr_t address)
+{
+    return (address - r->arena.base) / ARENA_UNIT_BYTES;
+}
+
+/* The slab on whose page `address` lies, or NULL. [any thread] */
+ALWAYS_INLINE slab *space_slab_at(space *s, uintptr_t address)
+{
+    const range *r = space_range_of(s, address);
+    return r == NULL ? NULL : atomic_load_explicit(&r->slabs[range_unit_of(r, address)], memory_order_acquire);
+}
+
+/* Monotonic, in steps of a few ms; cheap. */
+uint64_t space_now_ms(void);
+/* Whatever of the shared memory is due to go back now, in a bounded step. [any thread] */
+void space_decay(space *s, uint64_t now_ms);
+/* All that rests goes back; returns bytes. [any thread] */
+size_t space_trim(space *s);
+
+void space_fork_prepare(space *s);
+void space_fork_parent(space *s);
+/* `kept`: heaps of the forking thread, up to `count`; all others that have an owner are lost. */
+void space_fork_child(space *s, struct heap *const *kept, size_t count);
+
+#endif

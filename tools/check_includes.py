@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Proves the floors of the core from its includes: a file uses its own room and rooms below, never one above.
 
-Nor does the core include Python.h, or anyone a .c file; the headers of system calls stand in two files alone; and every
+Nor does the core include Python.h, or anyone a .c file; headers of system calls and of locks stand in few files; and every
 source of the core is in its meson.build. Prints each offence; exit status 1 if there is one.
 """
 
@@ -15,8 +15,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "core"
 FLOORS = ("include", "base", "slab", "zone", "heap")  # from the public header upwards
-SYSTEM_HEADERS = re.compile(r"sys/.+|unistd\.h|fcntl\.h|pthread\.h")
-SYSTEM_CALLERS = {"slab/os.c", "heap/arena.c"}
+# Headers that few files may include, and why.
+CONFINED = (
+    (re.compile(r"sys/.+|unistd\.h|fcntl\.h"), {"slab/os.c", "heap/arena.c"}, "system calls"),
+    (re.compile(r"pthread\.h"), {"slab/os.c", "heap/large.h", "heap/space.h"}, "locks"),
+)
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.MULTILINE)
 
 
@@ -26,8 +29,9 @@ def offences_of_core(path: Path, name: str) -> list[str]:
     found = []
     if name == "Python.h":
         found.append("the core knows nothing of Python")
-    if SYSTEM_HEADERS.fullmatch(name) and str(path.relative_to(CORE)) not in SYSTEM_CALLERS:
-        found.append(f"system calls are the business of {' and '.join(sorted(SYSTEM_CALLERS))}")
+    for headers, owners, what in CONFINED:
+        if headers.fullmatch(name) and str(path.relative_to(CORE)) not in owners:
+            found.append(f"{what} are the business of {' and '.join(sorted(owners))}")
     if "/" in name and room in FLOORS and FLOORS.index(room) > FLOORS.index(own):
         found.append(f"{room} is above {own}")
     return found

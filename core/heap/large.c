@@ -2,11 +2,7 @@
  *
  * Large objects: see large.h for what a block is and when it goes back.
  */
-#define _GNU_SOURCE
 #include "heap/large.h"
-
-#include <string.h>
-#include <sys/mman.h>
 
 #include "base/check.h"
 
@@ -215,10 +211,8 @@ void *large_resize(large_space *l, void *object, size_t bytes)
     pthread_mutex_lock(&l->lock);
     large_block **at = find(l, (uintptr_t)object), *b = *at;
     if (b != NULL) {
-        moved = b->bytes == bytes ? object : mremap(object, b->bytes, bytes, MREMAP_MAYMOVE);
-        if (moved == MAP_FAILED) {
-            moved = NULL;
-        } else {
+        moved = b->bytes == bytes ? object : slabmalloc_os_remap(object, b->bytes, bytes);
+        if (moved != NULL) {
             leave(l, at);
             b->address = (uintptr_t)moved;
             b->bytes = bytes;

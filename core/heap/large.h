@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Large objects, floor 3: each has a mapping of its own, grows by mremap, and rests for a while after its free, so that
- * the next one of its size need not fault its memory in anew. Thread-safe, by one lock that no caller ever holds. With the
- * arena and the pager room the only one that makes system calls.
+ * the next one of its size need not fault its memory in anew. Thread-safe, by one lock that no caller ever holds.
  *
  * A block is live or rests. Records lie apart from the memory, in a table by address.
  *     live_bytes = sum of live blocks' bytes;  resting_bytes = sum of resting blocks' bytes that are not purged

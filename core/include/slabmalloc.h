@@ -210,6 +210,8 @@ int slabmalloc_os_advise_huge(void *memory, size_t bytes);
 /* Drops the physical memory of private anonymous memory, which reads as zero afterwards; 0 or errno. */
 int slabmalloc_os_purge(void *memory, size_t bytes);
 void slabmalloc_os_unmap(void *memory, size_t bytes);
+/* Anonymous private memory of `old_bytes` gets `new_bytes`, in place or moved with its contents; NULL with errno: unchanged. */
+void *slabmalloc_os_remap(void *memory, size_t old_bytes, size_t new_bytes);
 
 #ifdef __cplusplus
 }

@@ -105,6 +105,12 @@ void slabmalloc_os_unmap(void *memory, size_t bytes)
     errno = reason;
 }
 
+void *slabmalloc_os_remap(void *memory, size_t old_bytes, size_t new_bytes)
+{
+    void *moved = mremap(memory, old_bytes, new_bytes, MREMAP_MAYMOVE);
+    return moved == MAP_FAILED ? NULL : moved;
+}
+
 /* ---- the system pager: large pages are mappings of their own, small ones are carved from chunks ------------ */
 
 enum { CHUNK_BYTES = 2 * 1024 * 1024, CARVED_SHIFTS = 32 };

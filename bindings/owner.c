@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Finding the head of CPython's list of interpreters, floor 4. A call for it costs about as much as the rest of an
- * allocation, so from 3.13 on it is read through the table of offsets that CPython lays out for debuggers. The table is
- * believed only if its cookie, its version and the value found are right; else the public function answers.
+ * Who is the owner: finding CPython's list of interpreters in the running process. From 3.13 on it is read through the table
+ * of offsets that CPython lays out for debuggers, which is believed only if its cookie, its version and its numbers are right;
+ * else the thread state is asked each time.
  */
 #define _GNU_SOURCE /* RTLD_DEFAULT */
 #include "owner.h"
@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#if PY_VERSION_HEX >= 0x030D0000
+enum { VERSION_3_12 = 0x030C0000, VERSION_3_13 = 0x030D0000 };
 
 /* The first words of the table, the same from 3.13 on. */
 typedef struct debug_offsets {
@@ -23,35 +23,77 @@ typedef struct debug_offsets {
     uint64_t runtime_interpreters_head;
 } debug_offsets;
 
-static PyInterpreterState *const unknown_head = NULL;
+/* Functions of CPython. */
+static interpreter *(*interpreter_main)(void);
+static interpreter *(*interpreter_head)(void);
+static void *(*thread_state_unchecked)(void);
+static interpreter *(*thread_state_interpreter)(void *state);
 
-static PyInterpreterState *const *find_head(void)
+static interpreter *const no_interpreter = NULL;
+static interpreter *const never_main = (interpreter *)UINTPTR_MAX;
+
+/* POSIX wants a data pointer of dlsym to be a function's as well; C does not know that. */
+static bool look_up(const char *name, void *function)
 {
-    const char *runtime = dlsym(RTLD_DEFAULT, "_PyRuntime");
-    if (runtime == NULL)
-        return &unknown_head;
-    debug_offsets table;
-    memcpy(&table, runtime, sizeof(table));
-    if (memcmp(table.cookie, "xdebugpy", sizeof(table.cookie)) != 0 || table.version != Py_Version ||
-        table.runtime_interpreters_head >= table.runtime_bytes || table.runtime_interpreters_head % sizeof(void *) != 0)
-        return &unknown_head;
-    PyInterpreterState *const *head = (PyInterpreterState *const *)(runtime + table.runtime_interpreters_head);
-    return *head == PyInterpreterState_Head() ? head : &unknown_head;
+    void *symbol = dlsym(RTLD_DEFAULT, name);
+    memcpy(function, &symbol, sizeof(symbol));
+    return symbol != NULL;
 }
 
-#else
-
-static PyInterpreterState *const *find_head(void) { return NULL; }
-
-#endif
-
-bool owner_check_prepare(owner_check *check)
+static bool read_offsets(debug_offsets *table, const char *runtime, unsigned long version)
 {
-    check->main = PyInterpreterState_Main();
-    check->head = find_head();
-#if PY_VERSION_HEX >= 0x030C0000
-    return PyInterpreterState_Head() == check->main && PyInterpreterState_Get() == check->main;
-#else
-    return true;
-#endif
+    if (runtime == NULL)
+        return false;
+    memcpy(table, runtime, sizeof(*table));
+    return memcmp(table->cookie, "xdebugpy", sizeof(table->cookie)) == 0 && table->version == version &&
+           table->runtime_interpreters_head < table->runtime_bytes &&
+           table->runtime_interpreters_head % sizeof(void *) == 0;
+}
+
+const char *owner_check_prepare(owner_check *check)
+{
+    const unsigned long *version = dlsym(RTLD_DEFAULT, "Py_Version"); /* since 3.11 */
+    if (version == NULL || !look_up("PyInterpreterState_Main", &interpreter_main) ||
+        !look_up("PyInterpreterState_Head", &interpreter_head) ||
+        !(look_up("PyThreadState_GetUnchecked", &thread_state_unchecked) || /* since 3.13 */
+          look_up("_PyThreadState_UncheckedGet", &thread_state_unchecked)) ||
+        !look_up("PyThreadState_GetInterpreter", &thread_state_interpreter))
+        return "this process is no CPython of 3.11 or later";
+    check->main = NULL;
+    check->head = &no_interpreter;
+    if (*version < VERSION_3_12)
+        return NULL;
+    check->head = &never_main;
+    if (*version < VERSION_3_13)
+        return NULL;
+    const char *runtime = dlsym(RTLD_DEFAULT, "_PyRuntime");
+    debug_offsets table;
+    if (!read_offsets(&table, runtime, *version))
+        return NULL;
+    if (table.free_threaded)
+        return "a free-threaded interpreter keeps its own heaps for the domains obj and mem: its collector walks them";
+    check->head = (interpreter *const *)(runtime + table.runtime_interpreters_head);
+    return NULL;
+}
+
+bool owner_others_exist(const owner_check *check)
+{
+    (void)check;
+    interpreter *main = interpreter_main();
+    void *state = thread_state_unchecked();
+    return main != NULL && (interpreter_head() != main || state == NULL || thread_state_interpreter(state) != main);
+}
+
+bool owner_is_caller_by_state(owner_check *check)
+{
+    if (check->main == NULL) {
+        interpreter *main = interpreter_main();
+        if (main == NULL)
+            return true; /* CPython is starting, on its one thread */
+        __atomic_store_n(&check->main, main, __ATOMIC_RELAXED);
+    }
+    if (check->head == &never_main && interpreter_head() == check->main)
+        return true;
+    void *state = thread_state_unchecked();
+    return state != NULL && thread_state_interpreter(state) == interpreter_main();
 }

@@ -4,19 +4,27 @@
  * other allocators may wrap these hooks (tracemalloc, debug hooks), and these wrap what was there before. An invalid
  * free is memory corruption in the making, with no caller who could handle it: the process stops with one line.
  */
+#define _GNU_SOURCE /* RTLD_DEFAULT */
 #include "pymem.h"
 
-#include <inttypes.h>
+#include <dlfcn.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "owner.h"
+#include "stop.h"
+
+/* CPython's PyMemAllocatorEx, as it is since 3.5. */
+typedef struct python_allocator {
+    void *context;
+    void *(*malloc)(void *context, size_t bytes);
+    void *(*calloc)(void *context, size_t count, size_t bytes);
+    void *(*realloc)(void *context, void *block, size_t bytes);
+    void (*free)(void *context, void *block);
+} python_allocator;
 
 typedef struct domain {
-    PyMemAllocatorEx previous;
+    python_allocator previous;
     pymem_counters counters; /* [owner] */
     /* Requests that the owner did not make, or that did not end here. [any thread] */
     _Atomic uint64_t passed_blocks, passed_bytes, remote_frees;
@@ -25,37 +33,9 @@ typedef struct domain {
 } domain;
 
 static domain domains[PYMEM_DOMAINS] = {[PYMEM_OBJ] = {.name = "obj"}, [PYMEM_MEM] = {.name = "mem"}};
-static const PyMemAllocatorDomain python_domains[PYMEM_DOMAINS] = {[PYMEM_OBJ] = PYMEM_DOMAIN_OBJ,
-                                                                   [PYMEM_MEM] = PYMEM_DOMAIN_MEM};
+static const int python_domains[PYMEM_DOMAINS] = {[PYMEM_OBJ] = 2, [PYMEM_MEM] = 1}; /* of PyMemAllocatorDomain */
 static heap *the_heap;
 static owner_check owner;
-
-/* ---- the end ------------------------------------------------------------------------------------------------ */
-
-static int describe(char *text, size_t size, const slabmalloc_slot_info *slot, const void *address)
-{
-    if (slot->page == NULL)
-        return snprintf(text, size, "in the heap's range, but on no slab");
-    if (slot->slot_index >= slot->capacity)
-        return snprintf(text, size, "behind the last slot of a %zu-byte slab", slot->object_bytes);
-    const char *state = slot->is_live ? "live" : "already free";
-    size_t inside = (size_t)((const char *)address - (const char *)slot->object);
-    if (inside == 0)
-        return snprintf(text, size, "slot %zu of a %zu-byte slab is %s", slot->slot_index, slot->object_bytes, state);
-    return snprintf(text, size, "%zu bytes into slot %zu of a %zu-byte slab, which is %s", inside, slot->slot_index,
-                    slot->object_bytes, state);
-}
-
-_Noreturn static void stop(const domain *d, const char *what, const void *address)
-{
-    char state[128], line[256];
-    slabmalloc_slot_info slot = heap_inspect(the_heap->space, address);
-    describe(state, sizeof(state), &slot, address);
-    int length = snprintf(line, sizeof(line), "slabmalloc: %s of %p (%s): %s\n", what, address, d->name, state);
-    if (write(STDERR_FILENO, line, (size_t)length) < 0)
-        _Exit(134); /* nobody to tell: the status of abort, without its core file */
-    abort();
-}
 
 /* ---- blocks of the allocator that was there before ------------------------------------------------------------ */
 
@@ -67,7 +47,7 @@ static void count_passed(domain *d, size_t bytes)
 
 static void *pass_malloc(domain *d, size_t bytes)
 {
-    void *block = d->previous.malloc(d->previous.ctx, bytes);
+    void *block = d->previous.malloc(d->previous.context, bytes);
     if (block != NULL)
         count_passed(d, bytes);
     return block;
@@ -75,7 +55,7 @@ static void *pass_malloc(domain *d, size_t bytes)
 
 static void *pass_calloc(domain *d, size_t count, size_t bytes)
 {
-    void *block = d->previous.calloc(d->previous.ctx, count, bytes);
+    void *block = d->previous.calloc(d->previous.context, count, bytes);
     if (block != NULL)
         count_passed(d, count * bytes);
     return block;
@@ -130,8 +110,8 @@ static void *hook_calloc(void *context, size_t count, size_t bytes)
 __attribute__((noinline)) static void free_elsewhere(domain *d, void *block, slabmalloc_status status)
 {
     if (heap_owns(the_heap->space, block))
-        stop(d, status == SLABMALLOC_FREE_DOUBLE ? "double free" : "invalid free", block);
-    d->previous.free(d->previous.ctx, block);
+        stop_process(the_heap->space, stop_name_of(status), block, d->name);
+    d->previous.free(d->previous.context, block);
 }
 
 __attribute__((noinline)) static void free_by_another(domain *d, void *block)
@@ -173,8 +153,8 @@ static void *realloc_by_another(domain *d, void *block, size_t bytes)
 __attribute__((noinline)) static void *realloc_elsewhere(domain *d, void *block, size_t bytes)
 {
     if (heap_owns(the_heap->space, block))
-        stop(d, "invalid realloc", block);
-    return d->previous.realloc(d->previous.ctx, block,
+        stop_process(the_heap->space, "invalid realloc", block, d->name);
+    return d->previous.realloc(d->previous.context, block,
                                bytes); /* its size is its maker's secret: it can't be moved here */
 }
 
@@ -201,27 +181,41 @@ static void *hook_realloc(void *context, void *block, size_t bytes)
 
 /* ---- installation --------------------------------------------------------------------------------------------- */
 
+static void (*get_allocator)(int domain, python_allocator *allocator);
+static void (*set_allocator)(int domain, python_allocator *allocator);
+
+static const char *prepare(void)
+{
+    void *get = dlsym(RTLD_DEFAULT, "PyMem_GetAllocator"), *set = dlsym(RTLD_DEFAULT, "PyMem_SetAllocator");
+    memcpy(&get_allocator, &get, sizeof(get));
+    memcpy(&set_allocator, &set, sizeof(set));
+    return get == NULL || set == NULL ? "this process is no CPython" : owner_check_prepare(&owner);
+}
+
 const char *pymem_refusal(void)
 {
-#ifdef Py_GIL_DISABLED
-    return "a free-threaded interpreter keeps its own heaps for the domains obj and mem: its collector walks them";
-#else
+    static bool is_prepared;
+    static const char *refusal;
+    if (!is_prepared)
+        refusal = prepare();
+    is_prepared = true;
     /* Other interpreters' threads read the allocators without a lock, so these must not change under them. */
-    return owner_check_prepare(&owner) ? NULL : "install slabmalloc in the main interpreter, before others are made";
-#endif
+    if (refusal == NULL && owner_others_exist(&owner))
+        return "install slabmalloc in the main interpreter, before others are made";
+    return refusal;
 }
 
 static void install(pymem_domain which)
 {
     domain *d = &domains[which];
-    PyMem_GetAllocator(python_domains[which], &d->previous);
-    PyMemAllocatorEx hooks = {
-        .ctx = d, .malloc = hook_malloc, .calloc = hook_calloc, .realloc = hook_realloc, .free = hook_free};
-    PyMem_SetAllocator(python_domains[which], &hooks);
+    get_allocator(python_domains[which], &d->previous);
+    python_allocator hooks = {
+        .context = d, .malloc = hook_malloc, .calloc = hook_calloc, .realloc = hook_realloc, .free = hook_free};
+    set_allocator(python_domains[which], &hooks);
     d->is_installed = true;
 }
 
-const char *pymem_install(unsigned mask)
+const char *pymem_install(unsigned mask, space *(*get_space)(void))
 {
     unsigned wanted = 0;
     for (pymem_domain which = PYMEM_OBJ; which < PYMEM_DOMAINS; which++)
@@ -232,8 +226,9 @@ const char *pymem_install(unsigned mask)
     const char *refusal = pymem_refusal();
     if (refusal != NULL)
         return refusal;
-    if (the_heap == NULL)
-        the_heap = heap_create(0);
+    space *s = the_heap != NULL ? the_heap->space : get_space();
+    if (the_heap == NULL && s != NULL)
+        the_heap = heap_open(s);
     if (the_heap == NULL)
         return "the system grants no address space for the heap (see ulimit -v)";
     for (pymem_domain which = PYMEM_OBJ; which < PYMEM_DOMAINS; which++)

@@ -52,8 +52,8 @@ ALWAYS_INLINE size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 /* Division by a constant d, 2 <= d < 2^32, of any n < 2^32, by one multiplication. With m = ceil(2^64 / d):
  *     n / d      = high 64 bits of n * m
  *     d divides n  <=>  low 64 bits of n * m < m
- * (D. Lemire, O. Kaser, N. Kurz, "Faster remainder by direct computation", 2019.) A larger n yields a quotient of at
- * least 2^32 / d: callers compare the quotient with a capacity, so what is out of range is seen there. */
+ * (D. Lemire, O. Kaser, N. Kurz, "Faster remainder by direct computation", 2019.) Callers pass an offset in a
+ * page; a larger n is not seen. */
 ALWAYS_INLINE uint64_t reciprocal_of(uint32_t d) { return UINT64_MAX / d + 1; }
 
 typedef struct quotient {

@@ -49,6 +49,7 @@ static slabmalloc_size_classes heap_classes(void)
     for (uint32_t i = 0; i < all.count; i++)
         if (all.sizes[i] % HEAP_ALIGN_BYTES == 0 && all.sizes[i] <= HEAP_MEDIUM_BYTES)
             classes.sizes[classes.count++] = all.sizes[i];
+    ASSERT(classes.count <= SPACE_CLASSES);
     classes.base_page_bytes = HEAP_PAGE_BYTES;
     classes.large_page_bytes = HEAP_MEDIUM_PAGE_BYTES;
     classes.max_base_bytes = HEAP_SMALL_BYTES;
@@ -225,39 +226,6 @@ void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *st
 }
 
 /* ---- what is there --------------------------------------------------------------------------------------- */
-
-heap_stats heap_statistics(heap *h)
-{
-    space *s = h->space;
-    slabmalloc_class_stats sum = slabmalloc_zone_stats(h->zone, -1);
-    pthread_mutex_lock(&s->lock);
-    pthread_mutex_lock(&s->large.lock);
-    const large_space *l = &s->large;
-    heap_stats stats = {
-        .live_objects = sum.live_objects + l->live_count,
-        .live_bytes = sum.live_bytes + l->live_bytes,
-        .mapped_bytes = l->live_bytes + l->resting_bytes,
-        .peak_mapped_bytes = l->peak_bytes,
-        .resting_bytes = l->resting_bytes,
-        .given_back_bytes = h->swept_bytes + l->given_back_bytes,
-        .bookkeeping_bytes = slabmalloc_zone_bookkeeping_bytes(h->zone) + l->store.bytes,
-        .remote_frees = sum.remote_frees,
-        .large_objects = l->live_count,
-        .large_bytes = l->live_bytes,
-    };
-    for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++) {
-        const arena *a = &s->ranges[i].arena;
-        stats.mapped_bytes += (a->in_use_count + a->resting_count) * ARENA_UNIT_BYTES;
-        stats.peak_mapped_bytes += a->peak_count * ARENA_UNIT_BYTES;
-        stats.resting_bytes += a->resting_count * ARENA_UNIT_BYTES;
-        stats.given_back_bytes += a->purged_bytes;
-        stats.reserved_bytes += a->reserved_bytes;
-        stats.bookkeeping_bytes += a->tables_bytes + s->ranges[i].tables_bytes;
-    }
-    pthread_mutex_unlock(&s->large.lock);
-    pthread_mutex_unlock(&s->lock);
-    return stats;
-}
 
 static const char *audit_range(const heap *h, const range *r, size_t *pages)
 {

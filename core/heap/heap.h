@@ -22,6 +22,19 @@
 #define HEAP_MEDIUM_BYTES ((size_t)128 * 1024)   /* the largest medium object */
 #define HEAP_ALIGN_BYTES 16                      /* of every object */
 
+/* What an owner asked for, counted by whoever serves him; goes on with the next owner. Written by the owner alone, with plain
+ * moves, and read by anyone. */
+typedef struct heap_counters {
+    _Atomic uint64_t served_blocks, served_bytes; /* as requested when the block was made */
+    _Atomic uint64_t freed_blocks;                /* of any heap */
+    _Atomic uint64_t resized_blocks;              /* left in place */
+} heap_counters;
+
+ALWAYS_INLINE void heap_count(_Atomic uint64_t *counter, uint64_t more)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more, memory_order_relaxed);
+}
+
 typedef enum heap_state {
     HEAP_OWNED,
     HEAP_ABANDONED,
@@ -37,6 +50,8 @@ typedef struct heap {
     slab *_Atomic *slabs;
 
     space *space;
+    heap_counters counters;
+    uint32_t calls_until_tick;              /* of whoever calls heap_tick by it */
     uint64_t drains;                        /* slabs that changed lists by frees, so far */
     size_t visit_range, visit, visits_left; /* the sweep */
     uint32_t rounds_left;
@@ -48,16 +63,27 @@ typedef struct heap {
     struct heap *next, *next_abandoned; /* [space.lock] */
 } heap;
 
-typedef struct heap_stats {
-    size_t live_objects, live_bytes; /* now, by class size; large objects included */
-    size_t mapped_bytes,
-        peak_mapped_bytes;     /* pages that hold slabs, large objects, and what rests / sum of their maxima */
-    size_t resting_bytes;      /* free, but not yet purged */
-    uint64_t given_back_bytes; /* purged or unmapped so far */
+enum { SPACE_CLASSES = 128 };
+
+typedef struct space_class_stats {
+    size_t object_bytes; /* 0: no page has objects of this class */
+    size_t pages_bytes, live_objects, free_objects;
+} space_class_stats;
+
+/* Of all heaps of a space. mapped = live + free + tail + resting, to the byte. */
+typedef struct space_stats {
+    size_t live_objects, live_bytes;        /* now, by class size; large objects included */
+    size_t free_bytes, tail_bytes;          /* slots of slabs that are free / behind their last slot */
+    size_t mapped_bytes, peak_mapped_bytes; /* pages of slabs, large objects, and what rests / sum of their maxima */
+    size_t resting_bytes;                   /* free pages and large objects, not purged yet */
+    uint64_t given_back_bytes;              /* purged or unmapped so far */
     size_t reserved_bytes, bookkeeping_bytes;
-    uint64_t remote_frees;
+    uint64_t remote_frees;             /* collected so far */
     size_t large_objects, large_bytes; /* of the live ones */
-} heap_stats;
+    uint64_t large_reused;             /* large objects served from what rested */
+    size_t heaps, abandoned_heaps;
+    space_class_stats classes[SPACE_CLASSES];
+} space_stats;
 
 /* A heap in a space of its own with this reserve (see space_options); NULL: the system refuses. Ends with heap_destroy. */
 heap *heap_create(size_t reserve_bytes);
@@ -140,8 +166,9 @@ void heap_tend_abandoned(space *s, uint64_t now_ms);
 
 /* ---- what is there ---------------------------------------------------------------------------------------- */
 
-/* Of this heap, and of what its space shares. [owner] */
-heap_stats heap_statistics(heap *h);
+/* O(pages + bitmap words). [any thread] */
+space_stats space_statistics(space *s);
+/* NULL: all invariants of the heap, and of what its space shares, hold; else which one does not. [owner] */
 const char *heap_audit(heap *h);
 slabmalloc_slot_info heap_inspect(space *s, const void *address);
 

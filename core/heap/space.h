@@ -42,9 +42,10 @@ typedef struct space {
     range ranges[SPACE_MAX_RANGES];
     _Atomic uint32_t range_count; /* ranges are added, never removed; a range is whole before it is counted */
     large_space large;
-    _Atomic size_t in_use_bytes; /* of pages */
-    struct heap *heaps;          /* all, by next */
-    struct heap *abandoned;      /* those without an owner, by next_abandoned */
+    _Atomic size_t in_use_bytes;         /* of pages */
+    struct heap *heaps;                  /* all, by next */
+    struct heap *abandoned;              /* those without an owner, by next_abandoned */
+    _Atomic uint64_t frees_without_heap; /* of threads that have none; [any thread] */
     space_options options;
     _Atomic uint64_t next_decay_ms; /* when the next window of the arenas' decay ends */
     size_t to_purge;                /* units that rested during all of the window before */

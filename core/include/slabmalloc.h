@@ -73,7 +73,7 @@ bool slabmalloc_size_classes_are_valid(const slabmalloc_size_classes *classes);
 /* ---- pagers -------------------------------------------------------------------------------------------- */
 
 /* Where pages come from and go to. `allocate` returns a writable block of `page_bytes`, aligned to `page_bytes`,
- * or NULL; both are called by the zone's owner only, never concurrently for one zone. */
+ * or NULL; both are called by the zone's owner only, never concurrently for one zone, and must not use that zone. */
 typedef struct slabmalloc_pager {
     void *(*allocate)(void *context, size_t page_bytes);
     void (*release)(void *context, void *page, size_t page_bytes);

@@ -4,7 +4,8 @@
  * below, until one word is left. So the lowest member is found in as many steps as there are levels (at most five, for
  * a page of 1 GiB), and nothing is ever scanned.
  *
- * Invariant at rest: bit i of level k+1 is set  <=>  word i of level k is not zero.
+ * Invariant at rest: bit i of level k+1 is set  <=>  word i of level k is not zero. (Of a slab's local set the top is elsewhere:
+ * slab.h.)
  *
  * One writer uses the plain operations; its stores are relaxed atomics, plain moves on every machine, so that others
  * may look at a bit. `bitset_share` and `bitset_take` are for many writers and one taker; argument in zone/remote.h.
@@ -56,10 +57,6 @@ void bitset_lower(const bitset_shape *shape, word *words, size_t index);
 /* The first level-0 word that is not zero, or SIZE_MAX: one step a level. */
 ALWAYS_INLINE size_t bitset_first_word(const bitset_shape *shape, const word *words)
 {
-    if (LIKELY(shape->levels == 2)) {
-        uint64_t top = word_get(&words[shape->offset[1]]);
-        return top == 0 ? SIZE_MAX : word_lowest(top);
-    }
     if (word_get(&words[shape->offset[shape->levels - 1]]) == 0)
         return SIZE_MAX;
     size_t index = 0;

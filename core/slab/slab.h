@@ -13,8 +13,8 @@
  *     live = capacity - |local| - |remote|
  *
  * The top of local's summary is the owner's business, and lies in the record (while the slab is current, with the
- * cursor: the owner's moves there then disturb no freer, who reads the record): with T the level below it, the highest
- * that lies in the page but for the one word that bitset.h would put on top of it (unused here),
+ * cursor: the owner's moves there then disturb no freer, who reads the record): with T = max(levels - 2, 0), the
+ * level below it,
  *     bit i of summary is set  <=>  word i of level T is not zero
  * For sets of up to 4096 slots T is level 0, so that a free raises it by one or, whatever the word was before; a slab with more
  * slots is `deep`, and has levels of summary in the page.
@@ -74,7 +74,7 @@ typedef struct slab {
     struct slab *pending_next; /* of whoever pushes the slab on the stack, until the owner has popped it */
     uint64_t summary;          /* top of local's; not kept while current */
     uint32_t room;             /* frees until the slab changes lists */
-    _Atomic uint8_t attention; /* SLAB_PENDING | SLAB_DEEP; whoever pushes the slab writes it too */
+    _Atomic uint8_t attention; /* SLAB_PENDING | SLAB_DEEP; whoever pushes the slab writes it too; never 0 while deep */
     uint8_t list;
     bool has_purged; /* the heap's: OS pages of this slab are purged; nobody allocated from it since */
 } slab;
@@ -132,9 +132,6 @@ ALWAYS_INLINE void slab_attend(slab *s, const slab_geometry *g, uint8_t pending)
     atomic_store_explicit(&s->attention, slab_is_deep(g) ? pending | SLAB_DEEP : pending, memory_order_relaxed);
 }
 
-/* Bytes of both bitsets. */
-ALWAYS_INLINE size_t slab_bitsets_bytes(const slab_geometry *g) { return 2 * sizeof(word) * bitset_words(&g->shape); }
-
 /* Where the bitsets lie in a page that carries its meta-data. */
 word *slab_local_in_page(const slab_geometry *g, uintptr_t page);
 
@@ -144,7 +141,7 @@ void slab_format(slab *s, const slab_geometry *g);
 void slab_wipe(const slab_geometry *g, uintptr_t page);
 /* Does the page carry a slab? It need not be one of ours: only its last bytes are read. */
 bool slab_is_carried(uintptr_t page, size_t page_bytes, slab_trailer *trailer);
-/* Believes the bitsets of a carried slab if they can be true, collects what was remote, and counts. */
+/* Believes the bitsets of a carried slab if they can be true, and collects what was remote. */
 bool slab_restore(slab *s, const slab_geometry *g);
 
 bool slab_is_valid(const slab *s, const slab_geometry *g, uint64_t summary);

@@ -64,7 +64,7 @@ slab *store_take_record(store *s)
 
 void store_give_record(store *s, slab *record)
 {
-    /* attention and pending_next stay: a freer that is late may have the record on a stack, or be about to. */
+    /* attention, pending_next and sc stay: a freer that is late may have the record on a stack, or be about to. */
     atomic_store_explicit(&record->page, 0, memory_order_relaxed);
     record->list = SLAB_UNUSED;
     record->next = s->records;

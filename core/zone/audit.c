@@ -25,8 +25,10 @@ static void audit_slab(void *context, slab *s)
     a->slabs++;
     fail_unless(a, s->sc == sc, "a slab is on a list of another class");
     fail_unless(a, registry_find(sc->registry, slab_page(s)) == s, "a slab is not in the registry");
-    fail_unless(a, slab_is_valid(s, g, *sc_summary_of((slabmalloc_sc *)sc, s)),
+    fail_unless(a, slab_is_valid(s, g, s == sc->current ? sc->current_summary : s->summary),
                 "a slab's bitsets or trailer are not valid");
+    fail_unless(a, !slab_is_deep(g) || atomic_load_explicit(&s->attention, memory_order_relaxed) != 0,
+                "a free would miss the levels of a deep slab");
     if (s == sc->current)
         return;
     uint32_t count = bitset_count(&g->shape, s->local);

@@ -4,7 +4,7 @@
  * none. What comes of it is what as many single calls would have made, to the order of the lists.
  */
 #include "base/check.h"
-#include "zone/sc.h"
+#include "zone/zone.h"
 
 size_t sc_allocate_many(slabmalloc_sc *sc, void **objects, size_t count)
 {
@@ -90,6 +90,7 @@ slabmalloc_status sc_deallocate_many(slabmalloc_sc *sc, void *const *objects, si
             unmark_free(sc, &last, (uintptr_t)objects[--done]);
         return status;
     }
+    ASSERT(sc->zone->watcher.drained == NULL); /* or a slab could leave in between */
     bool is_in_current = false;
     for (size_t i = 0; i < count; i++) {
         slab *s = find(sc, &last, (uintptr_t)objects[i] & sc->page_mask);

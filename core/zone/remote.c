@@ -32,7 +32,8 @@ slabmalloc_status remote_free(slabmalloc_sc *sc, slab *s, uintptr_t offset)
 
 slabmalloc_status remote_deallocate(slabmalloc_sc *sc, void *pointer)
 {
-    uintptr_t object = (uintptr_t)pointer, page = object & (0 - (uintptr_t)sc->geometry.page_bytes);
+    uintptr_t object = (uintptr_t)pointer,
+              page = object & (0 - (uintptr_t)sc->geometry.page_bytes); /* page_mask lies among the owner's moves */
     slab *s = registry_find(sc->registry, page);
     if (UNLIKELY(s->sc != sc))
         return sc_diagnose(sc, object);
@@ -45,9 +46,11 @@ void remote_hold_back(slabmalloc_sc *sc, slab *s, uint32_t count)
     sc->held_back = count;
     if (count == 0)
         return;
+    /* In this order: a slot is in one of the sets at all times, so that a freer who is wrong sees it. */
+    bool began = bitset_share_below(&g->shape, slab_remote(s, g), count);
     bitset_remove_below(s->local, count);
     slab_summarize(s, g);
-    if (bitset_share_below(&g->shape, slab_remote(s, g), count))
+    if (began)
         push_pending(sc, s);
 }
 

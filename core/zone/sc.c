@@ -150,7 +150,6 @@ static void current_set(slabmalloc_sc *sc, slab *s)
 static void current_clear(slabmalloc_sc *sc)
 {
     set_free_count(&sc->geometry, sc->current, bitset_count(&sc->geometry.shape, sc->current_local));
-    sc->current->summary = sc->current_summary;
     sc->current = NULL;
     sc->current_page = NO_PAGE;
     cursor_end(sc);
@@ -239,6 +238,7 @@ void *sc_allocate_slow(slabmalloc_sc *sc)
         slab *chosen = choose(sc);
         if (chosen == NULL)
             return NULL;
+        ASSERT(sc->next == NO_SLOT); /* a pager does not use the zone that it serves */
         list_remove(sc, chosen);
         if (sc->current != NULL) {
             sc->current->summary = 0;
@@ -272,8 +272,13 @@ slabmalloc_status sc_free_while_pending(slabmalloc_sc *sc, uintptr_t object, siz
     if (bitset_has(slab_remote(sc->current, &sc->geometry), index))
         return SLABMALLOC_FREE_DOUBLE;
     word *w = &sc->current_local[index / WORD_BITS];
-    word_set(w, word_get(w) | word_bit(index));
-    return sc_free_in_other_word(sc, object, index);
+    uint64_t old = word_get(w);
+    word_set(w, old | word_bit(index));
+    if (w != sc->next_word && (old == 0 || object < sc->next))
+        return sc_free_in_other_word(sc, object, index);
+    if (object < sc->next)
+        sc->next = object;
+    return SLABMALLOC_OK;
 }
 
 slabmalloc_status sc_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, size_t index)
@@ -289,8 +294,10 @@ slabmalloc_status sc_free_with_attention(slabmalloc_sc *sc, slab *s, size_t inde
     if (bitset_has(slab_remote(s, &sc->geometry), index))
         return SLABMALLOC_FREE_DOUBLE;
     word *w = &s->local[index / WORD_BITS];
-    word_set(w, word_get(w) | word_bit(index));
-    local_raise(s->local, &s->summary, &sc->geometry, index / WORD_BITS);
+    uint64_t old = word_get(w);
+    word_set(w, old | word_bit(index));
+    if (old == 0)
+        local_raise(s->local, &s->summary, &sc->geometry, index / WORD_BITS);
     return --s->room == 0 ? sc_relist(sc, s) : SLABMALLOC_OK;
 }
 

@@ -23,7 +23,7 @@
  * Random start: when an empty slab becomes current, its slots below a random one move to its remote set, as if others
  * had freed them, and come back when the rest is used up and the owner collects.
  *
- * The hot paths have no stack frame: what is not theirs is a call at their end.
+ * The hot paths call nothing but at their end.
  */
 #ifndef SLABMALLOC_ZONE_SC_H
 #define SLABMALLOC_ZONE_SC_H
@@ -37,7 +37,7 @@
 #define NO_PAGE UINTPTR_MAX
 
 struct slabmalloc_sc {
-    /* One line has all that an allocation, and a free into the current slab, reads and writes. */
+    /* One line has all that either hot path writes; a free reads geometry.capacity and pending besides. */
     uintptr_t next;
     word *next_word;
     uintptr_t next_base;
@@ -79,6 +79,7 @@ slab *sc_remove_empty(slabmalloc_sc *sc);
 slab *sc_remove_any(slabmalloc_sc *sc);
 /* `count` slots of `s` have become free in its local set, all at once. */
 void sc_note_collected(slabmalloc_sc *sc, slab *s, uint32_t count);
+
 /* Where the summary of local is kept. */
 static inline uint64_t *sc_summary_of(slabmalloc_sc *sc, slab *s)
 {
@@ -128,11 +129,11 @@ NOINLINE slabmalloc_status sc_free_away_from_home(slabmalloc_sc *sc, uintptr_t o
 NOINLINE slabmalloc_status sc_diagnose(const slabmalloc_sc *sc, uintptr_t object);
 /* The rest of a free of slot `index` in the current slab while a slab of the allocator is on the stack. */
 NOINLINE slabmalloc_status sc_free_while_pending(slabmalloc_sc *sc, uintptr_t object, size_t index);
-/* The slot's bit is set in the current slab, and is the first of its word or below the cursor: both follow. */
+/* The slot's bit is set in the current slab, the first of its word or below the cursor: summary and cursor follow. */
 NOINLINE slabmalloc_status sc_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, size_t index);
 /* The rest of a free of slot `index` in a slab that is not current, but asks for attention. */
 NOINLINE slabmalloc_status sc_free_with_attention(slabmalloc_sc *sc, slab *s, size_t index);
-/* The slab's free count has reached its limit: on to another list. */
+/* The slab has no room left on its list: on to another one. */
 NOINLINE slabmalloc_status sc_relist(slabmalloc_sc *sc, slab *s);
 
 /* The slot at `offset` in a slab; a value of at least capacity: none begins there. */

@@ -13,7 +13,7 @@ static int create_in_little_space(void)
         CHECK(space_left < RESERVE_LEAST + 32 * (size_t)MIB);
         return 0;
     }
-    size_t reserved = heap_statistics(h).reserved_bytes;
+    size_t reserved = space_statistics(h->space).reserved_bytes;
     CHECK(reserved >= RESERVE_LEAST && reserved <= space_left);
     CHECK(reserved >= space_left / 4); /* no more is given up than the halving demands */
     for (int i = 0; i < 10000; i++)
@@ -39,9 +39,9 @@ static void reserves_of_every_size(void)
         heap *h = heap_create(sizes[i]);
         if (!CHECK(h != NULL))
             continue;
-        size_t reserved = heap_statistics(h).reserved_bytes;
+        size_t reserved = space_statistics(h->space).reserved_bytes;
         CHECK(reserved >= RESERVE_LEAST && reserved < sizes[i] + HEAP_MEDIUM_PAGE_BYTES);
-        CHECK(heap_statistics(h).bookkeeping_bytes > 0);
+        CHECK(space_statistics(h->space).bookkeeping_bytes > 0);
         CHECK_HEAP(h, 0);
         heap_destroy(h);
     }

@@ -10,5 +10,5 @@ int main(void)
     (void)object;
     slabmalloc_status status = heap_free(h, page);
     puts(slabmalloc_status_text(status));
-    return heap_audit(h) == NULL && heap_statistics(h).live_objects == 1 ? (int)status : HARMED;
+    return heap_audit(h) == NULL && space_statistics(h->space).live_objects == 1 ? (int)status : HARMED;
 }

@@ -9,5 +9,5 @@ int main(void)
     char *object = heap_allocate(h, SIZE);
     slabmalloc_status status = heap_free(h, object + 16);
     puts(slabmalloc_status_text(status));
-    return heap_audit(h) == NULL && heap_statistics(h).live_objects == 1 ? (int)status : HARMED;
+    return heap_audit(h) == NULL && space_statistics(h->space).live_objects == 1 ? (int)status : HARMED;
 }

@@ -11,5 +11,5 @@ int main(void)
         return HARMED;
     slabmalloc_status status = heap_free_remote(h->space, object);
     puts(slabmalloc_status_text(status));
-    return heap_audit(h) == NULL && heap_statistics(h).live_objects == 0 ? (int)status : HARMED;
+    return heap_audit(h) == NULL && space_statistics(h->space).live_objects == 0 ? (int)status : HARMED;
 }

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Options of the process allocator from the environment, floor 4: `slabmalloc run` sets them, and so may anyone.
+ *     SLABMALLOC_DECAY_MS     memory goes back when it has rested so long; 0: at once
+ *     SLABMALLOC_CACHE_BYTES  large objects that rest, or an eighth of what is live
+ *     SLABMALLOC_RESERVE      bytes of address space to begin with
+ * A value that is no number is as if it were not there: the launcher has complained already.
+ */
+#ifndef SLABMALLOC_BINDINGS_OPTIONS_H
+#define SLABMALLOC_BINDINGS_OPTIONS_H
+
+#include "heap/space.h"
+
+space_options options_from_environment(void);
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What a space holds, floor 3, counted from outside: by the table of pages and the bitmaps, whoever owns them. Bitmaps are read as they are,
+ * so what other threads do meanwhile may be in the sum or not; of the caller's own heaps, and of all heaps when no other thread
+ * runs, it is exact.
+ */
+#include "heap/heap.h"
+
+static void count_slab(space_stats *stats, const slab *s)
+{
+    const slabmalloc_sc *sc = s->sc;
+    const slab_geometry *g = &sc->geometry;
+    uint32_t free_count = bitset_count(&g->shape, s->local) + bitset_count(&g->shape, slab_remote(s, g));
+    uint32_t live = g->capacity - (uint32_t)min_size(free_count, g->capacity);
+    space_class_stats *row = &stats->classes[sc->index];
+    row->object_bytes = g->object_bytes;
+    row->pages_bytes += g->page_bytes;
+    row->live_objects += live;
+    row->free_objects += g->capacity - live;
+    stats->live_objects += live;
+    stats->live_bytes += (size_t)live * g->object_bytes;
+    stats->free_bytes += (size_t)(g->capacity - live) * g->object_bytes;
+    stats->tail_bytes += g->page_bytes - (size_t)g->capacity * g->object_bytes;
+}
+
+static void count_range(space_stats *stats, const range *r)
+{
+    const arena *a = &r->arena;
+    for (size_t unit = 0; unit < arena_fresh(a) * (size_t)ARENA_CHUNK_UNITS; unit++) {
+        const slab *s = atomic_load_explicit(&r->slabs[unit], memory_order_acquire);
+        if (s != NULL && slab_page(s) == a->base + unit * ARENA_UNIT_BYTES)
+            count_slab(stats, s);
+    }
+    stats->mapped_bytes += (a->in_use_count + a->resting_count) * ARENA_UNIT_BYTES;
+    stats->peak_mapped_bytes += a->peak_count * ARENA_UNIT_BYTES;
+    stats->resting_bytes += a->resting_count * ARENA_UNIT_BYTES;
+    stats->given_back_bytes += a->purged_bytes;
+    stats->reserved_bytes += a->reserved_bytes;
+    stats->bookkeeping_bytes += a->tables_bytes + r->tables_bytes;
+}
+
+static void count_heaps(space_stats *stats, const space *s)
+{
+    for (const heap *h = s->heaps; h != NULL; h = h->next) {
+        stats->heaps++;
+        stats->abandoned_heaps += h->state == HEAP_ABANDONED;
+        stats->given_back_bytes += h->swept_bytes;
+        stats->bookkeeping_bytes += slabmalloc_zone_bookkeeping_bytes(h->zone);
+        for (uint32_t i = 0; i < h->zone->classes.count; i++)
+            stats->remote_frees += h->zone->sc[i].remote_frees;
+    }
+}
+
+space_stats space_statistics(space *s)
+{
+    space_stats stats = {.live_objects = 0};
+    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->large.lock);
+    for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++)
+        count_range(&stats, &s->ranges[i]);
+    count_heaps(&stats, s);
+    const large_space *l = &s->large;
+    stats.live_objects += l->live_count;
+    stats.live_bytes += l->live_bytes;
+    stats.mapped_bytes += l->live_bytes + l->resting_bytes;
+    stats.peak_mapped_bytes += l->peak_bytes;
+    stats.resting_bytes += l->resting_bytes;
+    stats.given_back_bytes += l->given_back_bytes;
+    stats.bookkeeping_bytes += l->store.bytes;
+    stats.large_objects = l->live_count;
+    stats.large_bytes = l->live_bytes;
+    stats.large_reused = l->reused_count;
+    pthread_mutex_unlock(&s->large.lock);
+    pthread_mutex_unlock(&s->lock);
+    return stats;
+}

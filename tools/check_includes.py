@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Proves the floors of the core from its includes: a file uses its own room and rooms below, never one above.
 
-Nor does the core include Python.h, or anyone a .c file; headers of system calls and of locks stand in few files; and every
-source of the core is in its meson.build. Prints each offence; exit status 1 if there is one.
+Nor does the core include Python.h, or anyone a .c file; headers of system calls and of locks stand in few files; and
+every source of the core is in its meson.build. Prints each offence; exit status 1 if there is one.
 """
 
 from __future__ import annotations

@@ -2,13 +2,23 @@
  *
  * The beginning, floor 4: if the program is a CPython, its domains `obj` and `mem` are installed before it initialises, which is the
  * one moment at which CPython supports a replacement without restriction. (`raw` ends in malloc, and so is ours as well.)
- *     SLABMALLOC_DOMAINS    which of obj and mem; default both, "" neither
+ *     SLABMALLOC_DOMAINS      which of obj and mem; default both, "" neither
+ *     SLABMALLOC_NO_CHILDREN  set: programs that this one starts run without the library
+ *     SLABMALLOC_RUN_PID      the process that `slabmalloc run` became: it alone complains, and writes a summary
+ *     SLABMALLOC_SUMMARY      where to: a path, or - for standard error; SLABMALLOC_SUMMARY_JSON: as JSON
  */
+#define _GNU_SOURCE /* memmem, dladdr */
 #include "process.h"
 
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
+#include "summary.h"
 #include "threads.h"
 
 static const char *install(unsigned mask) { return pymem_install(mask, process_space); }
@@ -59,6 +69,11 @@ const slabmalloc_process slabmalloc_process_table = {
     .audit = audit,
 };
 
+/* ---- the beginning and the end ----------------------------------------------------------------------------- */
+
+static const char name[] = "libslabmalloc";
+static struct timespec start;
+
 /* Is `word` in the list of words that commas part? */
 static bool has_word(const char *list, const char *word)
 {
@@ -69,16 +84,119 @@ static bool has_word(const char *list, const char *word)
     return false;
 }
 
+static unsigned wanted_domains(void)
+{
+    const char *list = getenv("SLABMALLOC_DOMAINS");
+    return (list == NULL || has_word(list, "obj") ? 1u << PYMEM_OBJ : 0) |
+           (list == NULL || has_word(list, "mem") ? 1u << PYMEM_MEM : 0);
+}
+
+/* Takes this library off LD_PRELOAD, so that programs which this one starts run without it; other entries stay. */
+static void leave_children_alone(void)
+{
+    const char *list = getenv("LD_PRELOAD");
+    char rest[4096];
+    size_t length = 0;
+    if (list == NULL || strlen(list) >= sizeof(rest))
+        return;
+    for (const char *at = list; *at != '\0';) {
+        size_t bytes = strcspn(at, ": ");
+        if (memmem(at, bytes, name, sizeof(name) - 1) == NULL && bytes > 0) {
+            memcpy(rest + length, at, bytes);
+            length += bytes;
+            rest[length++] = ':';
+        }
+        at += bytes + (at[bytes] != '\0');
+    }
+    rest[length > 0 ? length - 1 : 0] = '\0';
+    if (length > 0)
+        setenv("LD_PRELOAD", rest, 1);
+    else
+        unsetenv("LD_PRELOAD");
+}
+
+/* In the process that `slabmalloc run` became, and in no child of it. */
+static struct {
+    pid_t pid; /* forked children have what this struct says as well */
+    bool is_run, as_json;
+    char summary[4096]; /* where to; empty: nowhere */
+} run;
+
+/* What is for this process alone leaves the environment. */
+static void read_run(void)
+{
+    const char *number = getenv("SLABMALLOC_RUN_PID"), *path = getenv("SLABMALLOC_SUMMARY");
+    run.pid = getpid();
+    run.is_run = number != NULL && strtol(number, NULL, 10) == (long)run.pid;
+    run.as_json = getenv("SLABMALLOC_SUMMARY_JSON") != NULL;
+    if (run.is_run && path != NULL && strlen(path) < sizeof(run.summary))
+        strcpy(run.summary, path);
+    if (number == NULL)
+        return;
+    unsetenv("SLABMALLOC_RUN_PID");
+    unsetenv("SLABMALLOC_SUMMARY");
+    unsetenv("SLABMALLOC_SUMMARY_JSON");
+}
+
+static void say(const char *what, const char *more)
+{
+    char line[512];
+    int length = snprintf(line, sizeof(line), "slabmalloc: %s%s\n", what, more);
+    if (write(STDERR_FILENO, line, (size_t)length) < 0)
+        return; /* nobody to tell */
+}
+
+/* Who has the name `malloc`, if it is not us. */
+static void say_if_not_first(void)
+{
+    Dl_info info;
+    void *first = dlsym(RTLD_DEFAULT, "malloc"), *own = dlsym(RTLD_DEFAULT, "slabmalloc_process_table");
+    Dl_info of_own;
+    if (dladdr(first, &info) != 0 && dladdr(own, &of_own) != 0 && info.dli_fbase != of_own.dli_fbase)
+        say("malloc is not served: another library comes first: ", info.dli_fname);
+}
+
 __attribute__((constructor)) static void begin(void)
 {
+    clock_gettime(CLOCK_MONOTONIC, &start);
     threads_watch_forks();
-    const char *list = getenv("SLABMALLOC_DOMAINS");
-    unsigned mask = 0;
-    if (list == NULL || has_word(list, "obj"))
-        mask |= 1u << PYMEM_OBJ;
-    if (list == NULL || has_word(list, "mem"))
-        mask |= 1u << PYMEM_MEM;
-    if (mask != 0)
-        install(
-            mask); /* refused where the program is no CPython, or one that must be left alone: `malloc` is ours anyway */
+    read_run();
+    unsigned mask = wanted_domains();
+    /* Refused where the program is no CPython, or one that must be left alone: `malloc` is ours anyway. */
+    const char *refusal = mask == 0 ? NULL : install(mask);
+    if (run.is_run) {
+        say_if_not_first();
+        if (refusal != NULL)
+            say("obj and mem are not served: ", refusal);
+    }
+    if (getenv("SLABMALLOC_NO_CHILDREN") != NULL)
+        leave_children_alone();
+}
+
+static void write_all(int file, const char *bytes, size_t length)
+{
+    for (ssize_t written; length > 0 && (written = write(file, bytes, length)) > 0; length -= (size_t)written)
+        bytes += written;
+}
+
+__attribute__((destructor)) static void end(void)
+{
+    if (run.summary[0] == '\0' || getpid() != run.pid)
+        return;
+    static char text[SUMMARY_BYTES];
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    double seconds = (double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) / 1e9;
+    size_t length = summary_render(text, &slabmalloc_process_table, seconds, run.as_json);
+    if (strcmp(run.summary, "-") == 0) {
+        write_all(STDERR_FILENO, text, length);
+        return;
+    }
+    int file = open(run.summary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (file < 0) {
+        say("can't write the summary: ", run.summary);
+        return;
+    }
+    write_all(file, text, length);
+    close(file);
 }

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """``slabmalloc run`` beside ``python``: the same program, the same output, the same end.
 
-Each comparison runs a program both ways in fresh processes, with the same interpreter, and compares standard output,
-standard error (the summary is silenced) and exit status.
+Each comparison runs a program in fresh processes, with the same interpreter, on stock and in both forms of a run, and
+compares standard output, standard error (the summary is silenced) and exit status.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ pytest.importorskip("slabmalloc.process._pymem", reason="needs the native extens
 
 SLABMALLOC = [sys.executable, "-m", "slabmalloc"]
 RUN = [*SLABMALLOC, "run"]
+FORMS: dict[str, list[str]] = {"preload": RUN, "in process": [*RUN, "--in-process"]}
 
 # How a program sees its place in the world.
 PLACE = """
@@ -72,12 +73,13 @@ def run(command: list[str], **settings: object) -> subprocess.CompletedProcess[s
 def assert_same(
     arguments: list[str], options: tuple[str, ...] = (), **settings: object
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `arguments` as python's and as slabmalloc's; returns the latter's outcome."""
+    """Runs `arguments` as python's and as slabmalloc's, in both forms; returns the latter's outcome."""
     stock = run([sys.executable, *options, *arguments], **settings)
-    ours = run([sys.executable, *options, "-m", "slabmalloc", "run", "--quiet", *arguments], **settings)
-    assert _plain(ours.stdout) == _plain(stock.stdout)
-    assert _plain(ours.stderr) == _plain(stock.stderr)
-    assert ours.returncode == stock.returncode
+    for form in FORMS.values():
+        ours = run([sys.executable, *options, *form[1:], "--quiet", *arguments], **settings)
+        assert _plain(ours.stdout) == _plain(stock.stdout)
+        assert _plain(ours.stderr) == _plain(stock.stderr)
+        assert ours.returncode == stock.returncode
     return ours
 
 
@@ -196,12 +198,11 @@ def test_inspection_after_the_end() -> None:
     assert_same(["-c", "x = 3; 1 / 0"], ("-i", "-q"), input="print(x)\n")
 
 
-def test_a_script_that_can_not_be_read(tmp_path: Path) -> None:
-    done = run([*RUN, "missing.py"], cwd=tmp_path)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_script_that_can_not_be_read(form: str, tmp_path: Path) -> None:
+    done = run([*FORMS[form], "--quiet", "missing.py"], cwd=tmp_path)
     assert done.returncode == 2
-    assert (
-        done.stderr == f"slabmalloc run: can't open file '{tmp_path}/missing.py': [Errno 2] No such file or directory\n"
-    )
+    assert done.stderr.endswith(f"can't open file '{tmp_path}/missing.py': [Errno 2] No such file or directory\n")
 
 
 @pytest.mark.parametrize(
@@ -233,9 +234,10 @@ def test_multiprocessing_finds_the_program(tmp_path: Path) -> None:
         assert assert_same([str(program), method]).stdout == "[0, 1, 4, 9, 16]\n"
 
 
-def test_an_interrupt_from_outside_ends_it_as_python_ends() -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_an_interrupt_from_outside_ends_it_as_python_ends(form: str) -> None:
     with subprocess.Popen(
-        [*RUN, "-c", "print('on', flush=True)\nimport time\ntime.sleep(60)"],
+        [*FORMS[form], "-c", "print('on', flush=True)\nimport time\ntime.sleep(60)"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -248,33 +250,38 @@ def test_an_interrupt_from_outside_ends_it_as_python_ends() -> None:
         errors = process.stderr.read()
     assert process.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in errors
-    assert "slabmalloc: " in errors
+    assert ("slabmalloc: " in errors) == (form == "in process")  # python ends by the signal, and that is all
     assert "cli" not in errors
 
 
-def test_the_summary_is_text_on_standard_error() -> None:
-    done = run([*RUN, "-c", "print('out')"])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_summary_is_text_on_standard_error(form: str) -> None:
+    done = run([*FORMS[form], "-c", "print('out')"])
     assert done.stdout == "out\n"
     heading, *rows = done.stderr.splitlines()
     assert heading.startswith("slabmalloc: ")
     assert " s on Python " in heading
-    assert [row.split()[0] for row in rows] == ["domain", "obj", "mem", "heap"]
+    served = ["obj", "mem", "malloc"] if form == "preload" else ["obj", "mem"]
+    assert [row.split()[0] for row in rows] == ["domain", *served, "heap", "process"]
     for word in ("served", "passed on", "freed", "live", "mapped", "peak", "given back"):
         assert word in done.stderr
 
 
-def test_the_summary_as_json(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_the_summary_as_json(form: str, tmp_path: Path) -> None:
     program = "kept = [bytes(100) for _ in range(10_000)]"
-    first = run([*RUN, "--json", "--domains=obj", "-c", program]).stderr
-    second = run([*RUN, "--summary=json", "--domains=obj", "-c", program]).stderr
-    run([*RUN, "--json", "--domains=obj", "--summary", "here.json", "-c", program], cwd=tmp_path)
+    first = run([*FORMS[form], "--json", "--domains=obj", "-c", program]).stderr
+    second = run([*FORMS[form], "--summary=json", "--domains=obj", "-c", program]).stderr
+    run([*FORMS[form], "--json", "--domains=obj", "--summary", "here.json", "-c", program], cwd=tmp_path)
     for text in (first, second, (tmp_path / "here.json").read_text()):
         record = json.loads(text)
-        assert list(record["domains"]) == ["obj"]
+        assert record.pop("form") == form
+        assert list(record["domains"]) == (["obj", "malloc"] if form == "preload" else ["obj"])
         assert record["domains"]["obj"]["served_blocks"] >= 10_000
         assert record["wall_seconds"] > 0
-        assert record["live_bytes"] >= 10_000 * 100
+        assert record["resident_bytes"] > 0
         assert {"live_objects", "mapped_bytes", "peak_mapped_bytes", "given_back_bytes", "python"} <= record.keys()
+        assert sum(row["live_objects"] for row in record["classes"]) + record["large_objects"] == record["live_objects"]
 
 
 def test_the_summary_goes_to_the_place_named_at_the_start(tmp_path: Path) -> None:
@@ -335,7 +342,85 @@ def test_the_command_itself(arguments: list[str], status: int, words: list[str])
 def test_without_the_extension_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['slabmalloc.process._pymem'] = None\n")
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = run([*RUN, "-c", "print('never')"], env={**os.environ, "PYTHONPATH": path})
+    done = run([*RUN, "--in-process", "-c", "print('never')"], env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 2
     assert "needs slabmalloc's native extension" in done.stderr
     assert done.stdout == ""
+
+
+SERVED = "from slabmalloc.process import _pymem; print(_pymem.form())"
+STARTS_ANOTHER = f"import subprocess, sys; print(subprocess.check_output([sys.executable, '-c', {SERVED!r}]))"
+
+
+def test_the_preloaded_library_serves_the_program_and_its_children() -> None:
+    assert run([*RUN, "--quiet", "-c", SERVED]).stdout == "preload\n"
+    assert run([*RUN, "--quiet", "-c", STARTS_ANOTHER]).stdout == "b'preload\\n'\n"
+    assert run([*RUN, "--quiet", "--no-children", "-c", STARTS_ANOTHER]).stdout == "b'in process\\n'\n"
+
+
+def test_other_preloads_are_kept_behind_ours() -> None:
+    program = "import os; print(os.environ['LD_PRELOAD'].partition(':')[2])"
+    libm = "libm.so.6"
+    assert run([*RUN, "--quiet", "-c", program], env={**os.environ, "LD_PRELOAD": libm}).stdout == f"{libm}\n"
+    program = "import os; print(os.environ.get('LD_PRELOAD'))"
+    arguments = [*RUN, "--quiet", "--no-children", "-c", program]
+    assert run(arguments, env={**os.environ, "LD_PRELOAD": libm}).stdout == f"{libm}\n"
+    assert run(arguments).stdout == "None\n"
+
+
+def test_the_environment_of_the_program_is_its_own() -> None:
+    program = "import os; print(sorted(name for name in os.environ if name.startswith('SLABMALLOC')))"
+    assert run([*RUN, "-c", program]).stdout == "['SLABMALLOC_DOMAINS']\n"
+
+
+def test_everything_is_conserved_under_preload() -> None:
+    program = """
+import gc, slabmalloc, threading
+from slabmalloc.process import _pymem
+def work():
+    kept = [bytes(n) for n in range(3000)] + [bytearray(200_000)]
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+gc.collect()
+stats = slabmalloc.stats()
+print(stats.conserved, _pymem.audit(), sorted(stats.domains), stats.large_objects < 3)
+print(slabmalloc.trim() > 0, slabmalloc.stats().conserved)
+"""
+    assert run([*RUN, "--quiet", "-c", program]).stdout == "True None ['malloc', 'mem', 'obj'] True\nTrue True\n"
+
+
+def test_options_reach_the_library() -> None:
+    program = "import slabmalloc; print(slabmalloc.stats().reserved_bytes >> 20)"
+    assert run([*RUN, "--quiet", "--reserve=256", "-c", program]).stdout == "256\n"
+    assert run([*RUN, "--quiet", "--in-process", "--reserve=128", "-c", f"{program}"]).stdout == "128\n"
+    program = "b = bytearray(1 << 20); del b; import slabmalloc; print(slabmalloc.stats().resting_bytes)"
+    assert run([*RUN, "--quiet", "--decay=0", "-c", program]).stdout == "0\n"
+    assert int(run([*RUN, "--quiet", "--decay=100", "-c", program]).stdout) >= 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--decay=-1", "-1 is no number of seconds"),
+        ("--decay=soon", "invalid"),
+        ("--cache=1e99", "1e99 is no number of MiB"),
+    ],
+)
+def test_a_bad_option_names_its_value(option: str, message: str) -> None:
+    done = run([*RUN, option, "-c", ""])
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_a_wrong_free_in_c_ends_the_process_with_one_line() -> None:
+    program = (
+        "import ctypes, resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\nc = ctypes.CDLL(None)\n"
+        "c.malloc.restype = ctypes.c_void_p\nblock = ctypes.c_void_p(c.malloc(3000))\nc.free(block)\nc.free(block)\n"
+    )
+    done = run([*RUN, "-c", program])
+    assert done.returncode == -signal.SIGABRT
+    assert re.fullmatch(
+        r"slabmalloc: double free of 0x[0-9a-f]+ \(malloc\): slot \d+ of a 3072-byte slab is already free\n",
+        done.stderr,
+    )

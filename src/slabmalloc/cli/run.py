@@ -1,54 +1,61 @@
 # SPDX-License-Identifier: MIT
 """``slabmalloc run`` (floor 6): a program on slabmalloc, and at its end what slabmalloc did.
 
-Options come before the program; everything behind it is the program's own. The summary is written when the interpreter
-ends, after the program's own exit functions, and only by the process that was started: not by its forked children, not
-when a signal or `os._exit` ends it.
+Options come before the program; everything behind it is the program's own. As a rule this process becomes the program,
+on the preload library; with ``--in-process`` the program runs in this interpreter, behind hooks. The summary is written
+by the process that was started, at its end: not by its children, not when a signal or `os._exit` ends it.
 """
 
 from __future__ import annotations
 
 import argparse
-import atexit
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING
 
-from slabmalloc.process import ProcessStats, install, launcher, stats
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 __all__ = ["main"]
-
-_Form = Callable[[ProcessStats, float], str]
-"""Renders the summary of a run of so many seconds."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the program; raises what the program raises, SystemExit included. 2: wrong usage, or it can't be started."""
     options = _parser().parse_args(arguments)
+    program = _program(options)
+    if not program:
+        return _complain("what shall be run? Give a script, -m MODULE or -c CODE (see slabmalloc run --help)")
     try:
-        program = _load(options)
-        if program is None:
-            return _complain("what shall be run? Give a script, -m MODULE or -c CODE (see slabmalloc run --help)")
-        _install(options.domains.split(","))
+        start = _prepare(program, options)
     except OSError as error:
         return _complain(f"can't open file {error.filename!r}: [Errno {error.errno}] {error.strerror}")
     except (RuntimeError, ValueError) as error:
         return _complain(str(error))
-    if not options.quiet:
-        _summarize_at_exit(options.summary, options.json)
-    program()
+    start()
     return 0
+
+
+def _prepare(program: list[str], options: argparse.Namespace) -> Callable[[], None]:
+    """What runs the program in this interpreter, after all that can go wrong; or this process becomes the program."""
+    domains = _domains(options.domains)
+    os.environ.update(_settings(options))
+    if options.in_process:
+        from slabmalloc.process import in_process
+
+        return in_process.prepare(program, domains, _summary(options))
+    from slabmalloc.process import preload
+
+    return preload.replace_process(preload.interpreter_options(), program, _settings_of_run(options, domains))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="slabmalloc run",
         usage="slabmalloc run [options] [-m MODULE | -c CODE | SCRIPT | -] [arguments...]",
-        description="Runs a program as python does, with CPython's obj and mem domains on slabmalloc.",
+        description="Runs a program as python does, with the memory of CPython, NumPy and C extensions on slabmalloc.",
+        epilog="Options in capitals are environment variables as well: SLABMALLOC_DECAY_MS, SLABMALLOC_CACHE_BYTES, "
+        "SLABMALLOC_RESERVE, SLABMALLOC_DOMAINS.",
         allow_abbrev=False,
     )
     rest = argparse.REMAINDER
@@ -58,7 +65,33 @@ def _parser() -> argparse.ArgumentParser:
         "script", nargs=rest, metavar="...", help="run a script, directory or archive (-: standard input)"
     )
     parser.add_argument(
-        "--domains", default="obj,mem", metavar="LIST", help="which domains to serve (default: obj,mem)"
+        "--domains",
+        default="obj,mem",
+        metavar="LIST",
+        help="which of CPython's domains to serve besides raw and malloc (default: obj,mem)",
+    )
+    parser.add_argument(
+        "--decay",
+        type=_seconds,
+        metavar="SECONDS",
+        help="give memory back when it has rested so long; 0: at once (default: 1)",
+    )
+    parser.add_argument(
+        "--cache",
+        type=_mebibytes,
+        metavar="MIB",
+        help="let freed blocks above 128 KiB rest up to so much, or an eighth of what is live (default: 64)",
+    )
+    parser.add_argument(
+        "--reserve", type=_mebibytes, metavar="MIB", help="address space to begin with (default: 65536, if granted)"
+    )
+    parser.add_argument(
+        "--no-children", action="store_true", help="programs that this one starts run without slabmalloc"
+    )
+    parser.add_argument(
+        "--in-process",
+        action="store_true",
+        help="serve obj and mem alone, behind hooks in this interpreter, instead of preloading",
     )
     parser.add_argument("--quiet", action="store_true", help="no summary at the end")
     parser.add_argument("--json", action="store_true", help="the summary as JSON")
@@ -71,56 +104,69 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load(options: argparse.Namespace) -> launcher.Program | None:
-    """The program that the options name, ready to run; None if they name none."""
+def _seconds(text: str) -> int:
+    """Milliseconds."""
+    value = float(text)
+    if not 0 <= value <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0 to 1,000,000")
+    return round(value * 1000)
+
+
+def _mebibytes(text: str) -> int:
+    """Bytes."""
+    value = float(text)
+    if not 0 <= value <= 1 << 30:
+        raise argparse.ArgumentTypeError(f"{text} is no number of MiB from 0 to {1 << 30:,}")
+    return round(value * 2**20)
+
+
+def _program(options: argparse.Namespace) -> list[str]:
+    """The program as python's own words, `-m name args...` for one; empty if the options name none."""
     if options.module:
-        return launcher.load_module(options.module[0], options.module[1:])
+        return ["-m", *options.module]
     if options.command:
-        return launcher.load_command(options.command[0], options.command[1:])
-    words = options.script[1:] if options.script[:1] == ["--"] else options.script
-    if not words:
+        return ["-c", *options.command]
+    words: list[str] = options.script
+    return words[1:] if words[:1] == ["--"] else words
+
+
+def _domains(text: str) -> list[str]:
+    names = [name for name in text.split(",") if name]
+    for name in names:
+        if name not in ("obj", "mem"):
+            raise ValueError(f"{name!r} is not a domain that can be installed; there are: obj, mem")
+    return names
+
+
+def _settings(options: argparse.Namespace) -> dict[str, str]:
+    """What the options say, as the environment variables that both forms read."""
+    values = {
+        "SLABMALLOC_DECAY_MS": options.decay,
+        "SLABMALLOC_CACHE_BYTES": options.cache,
+        "SLABMALLOC_RESERVE": options.reserve,
+    }
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def _settings_of_run(options: argparse.Namespace, domains: Sequence[str]) -> dict[str, str]:
+    settings = {"SLABMALLOC_DOMAINS": ",".join(domains)}
+    if options.no_children:
+        settings["SLABMALLOC_NO_CHILDREN"] = "1"
+    summary = _summary(options)
+    if summary is not None:
+        path, as_json = summary
+        settings["SLABMALLOC_SUMMARY"] = "-" if path is None else str(path)
+        if as_json:
+            settings["SLABMALLOC_SUMMARY_JSON"] = "1"
+    return settings
+
+
+def _summary(options: argparse.Namespace) -> tuple[Path | None, bool] | None:
+    """Where the summary goes (None: standard error), and whether as JSON; None: nowhere."""
+    if options.quiet:
         return None
-    return launcher.load_stdin(words[1:]) if words[0] == "-" else launcher.load_script(words[0], words[1:])
-
-
-def _install(domains: Sequence[str]) -> None:
-    """As `install`; a `tracemalloc` that runs from the start begins anew on top of us, as no program ran yet."""
-    import _tracemalloc
-
-    frames = _tracemalloc.get_traceback_limit() if _tracemalloc.is_tracing() else 0
-    if frames:
-        _tracemalloc.stop()
-    try:
-        install(domains)
-    finally:
-        if frames:
-            _tracemalloc.start(frames)
-
-
-def _summarize_at_exit(target: str, as_json: bool) -> None:
-    """Registered before the program can register anything, so it is called last."""
-    # Imported now: an import at exit makes the interpreter forget that an interrupt ended it (exit status 130).
-    from slabmalloc.insight.summary import summary_json, summary_text
-
-    form = summary_json if as_json or target == "json" else summary_text
-    path = None if target in ("-", "json") else Path(target).absolute()
-    atexit.register(partial(_summarize, form, os.getpid(), time.monotonic(), path, sys.stderr))
-
-
-def _summarize(form: _Form, pid: int, start: float, path: Path | None, stream: TextIO | None) -> None:
-    if os.getpid() != pid:
-        return
-    text = form(stats(), time.monotonic() - start)
-    try:
-        if path is not None:
-            path.write_text(text, encoding="utf-8")
-        elif stream is not None:
-            os.fstat(stream.fileno())  # what stays in the buffer of a closed stream makes the interpreter exit with 120
-            stream.write(text)
-            stream.flush()
-    except (OSError, ValueError) as error:
-        if path is not None:
-            _complain(f"can't write the summary: {error}")  # else standard error is closed, and there is nobody to tell
+    path = None if options.summary in ("-", "json") else Path(options.summary).absolute()
+    return path, options.json or options.summary == "json"
 
 
 def _complain(message: str) -> int:

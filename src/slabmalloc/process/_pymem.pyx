@@ -6,11 +6,20 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 
 cdef extern from "heap/heap.h" nogil:
-    ctypedef struct heap:
+    enum:
+        SPACE_CLASSES
+    ctypedef struct space:
         pass
-    ctypedef struct heap_stats:
+    ctypedef struct space_class_stats:
+        size_t object_bytes
+        size_t pages_bytes
+        size_t live_objects
+        size_t free_objects
+    ctypedef struct space_stats:
         size_t live_objects
         size_t live_bytes
+        size_t free_bytes
+        size_t tail_bytes
         size_t mapped_bytes
         size_t peak_mapped_bytes
         size_t resting_bytes
@@ -18,11 +27,15 @@ cdef extern from "heap/heap.h" nogil:
         size_t reserved_bytes
         size_t bookkeeping_bytes
         uint64_t remote_frees
-    heap_stats heap_statistics(heap *h)
-    size_t heap_trim(heap *h)
-    const char *heap_audit(heap *h)
+        size_t large_objects
+        size_t large_bytes
+        uint64_t large_reused
+        size_t heaps
+        size_t abandoned_heaps
+        space_class_stats classes[128]
+    space_stats space_statistics(space *s)
 
-cdef extern from "pymem.h" nogil:
+cdef extern from "process.h" nogil:
     ctypedef enum pymem_domain:
         PYMEM_OBJ
         PYMEM_MEM
@@ -34,18 +47,36 @@ cdef extern from "pymem.h" nogil:
         uint64_t freed_blocks
         uint64_t passed_blocks
         uint64_t passed_bytes
-    const char *pymem_refusal()
-    const char *pymem_install(unsigned mask)
-    bint pymem_is_installed(pymem_domain domain)
-    pymem_counters pymem_count(pymem_domain domain)
-    heap *pymem_heap()
+    ctypedef struct slabmalloc_process:
+        const char *form
+        const char *(*refusal)()
+        const char *(*install)(unsigned mask)
+        bint (*is_installed)(pymem_domain domain)
+        pymem_counters (*count)(pymem_domain domain)
+        bint (*count_malloc)(pymem_counters *counters)
+        space *(*get_space)()
+        size_t (*trim)()
+        const char *(*audit)()
+    const slabmalloc_process *process_find()
+
+cdef extern from "summary.h" nogil:
+    enum:
+        SUMMARY_BYTES
+    size_t summary_render(char *text, const slabmalloc_process *process, double wall_seconds, bint as_json)
 
 DOMAINS = ("obj", "mem")
 """In the order of `pymem_domain`."""
 
+cdef const slabmalloc_process *process = process_find()
+
+
+def form():
+    """"preload" or "in process": who serves, or would."""
+    return process.form.decode()
+
 
 def refusal():
-    cdef const char *reason = pymem_refusal()
+    cdef const char *reason = process.refusal()
     return None if reason is NULL else reason.decode()
 
 
@@ -53,35 +84,47 @@ def install(domains):
     cdef unsigned mask = 0
     for name in domains:
         mask |= 1u << <unsigned>DOMAINS.index(name)
-    cdef const char *reason = pymem_install(mask)
+    cdef const char *reason = process.install(mask)
     if reason is not NULL:
         raise RuntimeError(reason.decode())
 
 
 def counters():
+    """Per domain its counts, and what the space holds; two empty dictionaries before anything is served."""
     # Everything is counted before the first object of the answer is made, so that the numbers fit each other.
     cdef pymem_counters rows[<int>PYMEM_DOMAINS]
-    cdef heap_stats total
-    cdef bint has_heap = pymem_heap() is not NULL
-    if has_heap:
-        total = heap_statistics(pymem_heap())
+    cdef pymem_counters of_malloc
+    cdef space_stats total
+    cdef bint has_space = process.get_space() is not NULL
+    cdef bint has_malloc = has_space and process.count_malloc(&of_malloc)
+    if has_space:
+        total = space_statistics(process.get_space())
     for index in range(<int>PYMEM_DOMAINS):
-        rows[index] = pymem_count(<pymem_domain>index)
-    if not has_heap:
+        rows[index] = process.count(<pymem_domain>index)
+    if not has_space:
         return {}, {}
     per_domain = {}
     for index in range(<int>PYMEM_DOMAINS):
-        if pymem_is_installed(<pymem_domain>index):
+        if process.is_installed(<pymem_domain>index):
             per_domain[DOMAINS[index]] = rows[index]
-    return per_domain, total
+    if has_malloc:
+        per_domain["malloc"] = of_malloc
+    heap = dict(total)
+    heap["classes"] = [dict(row) for row in total.classes[:SPACE_CLASSES] if row.object_bytes]
+    return per_domain, heap
+
+
+def summary(double wall_seconds, bint as_json):
+    cdef char text[SUMMARY_BYTES]
+    return text[:summary_render(text, process, wall_seconds, as_json)].decode()
 
 
 def trim():
-    return 0 if pymem_heap() is NULL else heap_trim(pymem_heap())
+    return 0 if process.get_space() is NULL else process.trim()
 
 
 def audit():
     cdef const char *broken = NULL
-    if pymem_heap() is not NULL:
-        broken = heap_audit(pymem_heap())
+    if process.get_space() is not NULL:
+        broken = process.audit()
     return None if broken is NULL else broken.decode()

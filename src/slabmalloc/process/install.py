@@ -12,13 +12,13 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Final
 
-from .records import DomainStats, ProcessStats
+from .records import DomainStats, ProcessStats, SizeClassStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
 
-__all__ = ["DOMAINS", "install", "refusals", "stats", "trim"]
+__all__ = ["DOMAINS", "install", "refusals", "stats", "summary", "trim"]
 
 DOMAINS: Final = ("obj", "mem")
 """The domains of CPython that can be installed in a running interpreter."""
@@ -60,7 +60,19 @@ def stats() -> ProcessStats:
         domains, heap = _binding().counters()
     except RuntimeError:
         return ProcessStats()
+    heap["classes"] = tuple(SizeClassStats(**row) for row in heap.get("classes", ()))
     return ProcessStats({name: DomainStats(**row) for name, row in domains.items()}, **heap)
+
+
+def summary(wall_seconds: float, *, as_json: bool = False) -> str:
+    """What slabmalloc did for this process so far, as ``slabmalloc run`` prints it at the end: text, or a line of JSON.
+
+    The JSON has the fields of `ProcessStats`, `wall_seconds`, `python`, `form`, and `resident_bytes` (PSS).
+
+    >>> summary(1.5).splitlines()[0]  # doctest: +ELLIPSIS
+    'slabmalloc: 1.50 s on Python ...'
+    """
+    return str(_binding().summary(wall_seconds, as_json))
 
 
 def trim() -> int:

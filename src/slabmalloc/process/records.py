@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DomainStats", "ProcessStats"]
+__all__ = ["DomainStats", "ProcessStats", "SizeClassStats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,19 @@ class DomainStats:
     freed_blocks: int = 0
     """Blocks of the heap that came back, those that realloc moved included."""
     passed_blocks: int = 0
-    """Blocks passed on to the allocator that was there before: too large for the heap, or the heap was used up."""
+    """Blocks passed on to the allocator that was there before: for interpreters with a lock of their own, or when the
+    system refuses memory."""
     passed_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SizeClassStats:
+    """All slabs of one size, of all heaps."""
+
+    object_bytes: int
+    pages_bytes: int
+    live_objects: int
+    free_objects: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +58,42 @@ class ProcessStats:
     """Blocks handed out and not given back."""
     live_bytes: int = 0
     """The same by the size of their slots."""
+    free_bytes: int = 0
+    """Free slots of slabs; some have no physical memory, because they were never used, or gave it back."""
+    tail_bytes: int = 0
+    """What is behind the last slot of slabs."""
     mapped_bytes: int = 0
-    """Pages that hold slabs, and empty ones whose memory has not been given back yet."""
+    """Pages that hold slabs, large blocks, and what rests."""
     peak_mapped_bytes: int = 0
     resting_bytes: int = 0
-    """Of `mapped_bytes`: empty pages."""
+    """Of `mapped_bytes`: empty pages and freed large blocks whose memory has not been given back yet."""
     given_back_bytes: int = 0
     """Memory returned to the operating system, so far; memory that is used again and returned again counts again."""
     reserved_bytes: int = 0
     """Address space set aside; it costs no memory."""
     bookkeeping_bytes: int = 0
     remote_frees: int = 0
-    """Blocks freed by interpreters with a lock of their own, so far."""
+    """Blocks freed by another thread than their heap's owner, and collected, so far."""
+    large_objects: int = 0
+    """Of `live_objects`: blocks above 128 KiB, each a mapping of its own."""
+    large_bytes: int = 0
+    large_reused: int = 0
+    """Large blocks that were served from those that rest, so far."""
+    heaps: int = 0
+    abandoned_heaps: int = 0
+    """Of `heaps`: those of threads that have ended, waiting for the next."""
+    classes: tuple[SizeClassStats, ...] = ()
+    """For each size of which there are slabs."""
 
     @property
     def conserved(self) -> bool:
-        """True if each live object of the heap is a block that a domain was served with and has not freed."""
+        """True if each live object is a block that was served and not freed, and each mapped byte is accounted for.
+
+        Every mapped byte is live, free, tail or resting. While other threads allocate it may be False for a moment.
+        """
         held = sum(row.served_blocks - row.freed_blocks for row in self.domains.values())
-        return held == self.live_objects
+        mapped = self.live_bytes + self.free_bytes + self.tail_bytes + self.resting_bytes
+        return held == self.live_objects and mapped == self.mapped_bytes
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, `domains` as a dictionary of such, ready for JSON."""

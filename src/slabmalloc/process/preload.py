@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""Becoming a program that runs on the preload library (floor 5).
+
+The library is loaded before the interpreter starts, and serves `malloc`, CPython's three domains and NumPy's data. What
+becomes of the process is told by environment variables, which `libslabmalloc.so` reads (docs/process.md has them all).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["environment", "interpreter_options", "library", "obstacle", "replace_process"]
+
+LIBRARY = "libslabmalloc.so"
+
+
+def library() -> Path:
+    """The preload library of this installation. RuntimeError if it has none.
+
+    >>> library().name
+    'libslabmalloc.so'
+    """
+    path = Path(__file__).resolve().parent.parent / LIBRARY
+    if not path.is_file():
+        raise RuntimeError(f"this installation of slabmalloc has no {LIBRARY}: it was installed without a C compiler")
+    if any(character in str(path) for character in ": "):
+        raise RuntimeError(f"{path} can't be preloaded: the dynamic linker takes ':' and ' ' for ends of a path")
+    return path
+
+
+def environment(settings: Mapping[str, str], base: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """`base` with `settings`, and the library before all that is preloaded already.
+
+    >>> environment({"SLABMALLOC_DECAY_MS": "0"}, {"LD_PRELOAD": "libother.so"})["LD_PRELOAD"]  # doctest: +ELLIPSIS
+    '...libslabmalloc.so:libother.so'
+    """
+    others = [entry for entry in base.get("LD_PRELOAD", "").replace(" ", ":").split(":") if entry]
+    own = str(library())
+    return {**base, **settings, "LD_PRELOAD": ":".join([own, *(entry for entry in others if entry != own)])}
+
+
+def obstacle(executable: str | Path) -> str | None:
+    """Why the dynamic linker would not preload anything into `executable`; None: nothing known.
+
+    >>> obstacle(sys.executable) is None
+    True
+    """
+    mode = os.stat(executable).st_mode  # noqa: PTH116 - a str does
+    if mode & (stat.S_ISUID | stat.S_ISGID):
+        return f"{executable} is setuid or setgid: the dynamic linker preloads nothing into it"
+    if not _has_interpreter(executable):
+        return f"{executable} is statically linked: there is no dynamic linker that would preload anything into it"
+    return None
+
+
+def _has_interpreter(executable: str | Path) -> bool:
+    """Does the ELF file name a dynamic linker? True for what is no ELF file of 64 bits, a script for one."""
+    program_interpreter = 3
+    with open(executable, "rb") as file:  # noqa: PTH123 - a str does
+        header = file.read(64)
+        if len(header) < 64 or header[:4] != b"\x7fELF" or header[4] != 2:
+            return True
+        order = "<" if header[5] == 1 else ">"
+        offset = struct.unpack_from(order + "Q", header, 32)[0]
+        size, count = struct.unpack_from(order + "HH", header, 54)
+        file.seek(offset)
+        table = file.read(size * count)
+    kinds = [struct.unpack_from(order + "I", table, size * number)[0] for number in range(count)]
+    return program_interpreter in kinds
+
+
+def interpreter_options() -> list[str]:
+    """The options that this interpreter was started with, without the program and its arguments.
+
+    >>> isinstance(interpreter_options(), list)
+    True
+    """
+    own = len(sys.argv) - 1  # behind the program, as the user gave them
+    head = sys.orig_argv[1 : len(sys.orig_argv) - own]
+    if sys.orig_argv[len(sys.orig_argv) - own :] == sys.argv[1:] and head:
+        return head[:-2] if head[-2:-1] == ["-m"] else head[:-1]
+    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined, no-any-return]
+
+
+def replace_process(options: Sequence[str], program: Sequence[str], settings: Mapping[str, str]) -> NoReturn:
+    """This process becomes ``python options... program...`` on the library. RuntimeError, OSError: it can't."""
+    reason = obstacle(sys.executable)
+    if reason is not None:
+        raise RuntimeError(reason)
+    settings = {**settings, "SLABMALLOC_RUN_PID": str(os.getpid())}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.orig_argv[0], *options, *program], environment(settings))

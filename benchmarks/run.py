@@ -8,10 +8,10 @@ themselves are in `c/` and `python_handles.py`; README.md says how to read what 
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,6 @@ def measure_c(
     return results
 
 
-def command_line(words: list[str]) -> str:
-    """The command as the record keeps it: a peer by its file's name, since a path says nothing to others."""
-    shown = [f"{w.split('=', 1)[0]}={Path(w.split('=', 1)[1]).name}" if "=" in w and "/" in w else w for w in words]
-    return shlex.join(["python", "benchmarks/run.py", *shown])
-
-
 def main(words: list[str]) -> int:
     """Exit status 0 whether or not the bars are met: a benchmark reports, tests judge."""
     args = parse(words)
@@ -85,7 +79,7 @@ def main(words: list[str]) -> int:
     peers, missing = find_peers(args.peer)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     header: dict[str, Any] = {
-        "command": command_line(words),
+        "command": report.command_line("run.py", words),
         "started": started,
         "settings": vars(settings),
         "machine": report.machine(peers, programs.compiler_version()),
@@ -110,7 +104,8 @@ def main(words: list[str]) -> int:
         print(f"not measured: {name} is not installed here")
     print("\n" + report.summary(lines))
     path = args.json or RESULTS / f"{started.replace(':', '')}.json"
-    report.write_json(path, header, results, handles, lines)
+    c_rows_measured = [{"row": asdict(result.row), "raw": result.raw} for result in results]
+    report.write_json(path, header, lines, {"c": c_rows_measured, "python": handles})
     print(f"raw numbers: {path}")
     return 0
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import shlex
 import statistics
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -21,6 +23,7 @@ from harness.rows import BEST, MAPPED_LIMIT, Bar, HandleRow
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from harness.commands import Command
     from harness.sides import Side
 
 
@@ -125,7 +128,7 @@ def summary(lines: Sequence[Line]) -> str:
     return "\n".join(said)
 
 
-def machine(peers: Sequence[Side], compiler: str) -> dict[str, Any]:
+def machine(peers: Sequence[Side | Command], compiler: str) -> dict[str, Any]:
     """What a reader needs to judge the figures. Names no path and no user."""
     return {
         "processor": _first(Path("/proc/cpuinfo"), "model name", platform.processor()),
@@ -142,15 +145,18 @@ def machine(peers: Sequence[Side], compiler: str) -> dict[str, Any]:
     }
 
 
-def write_json(
-    path: Path, header: dict[str, Any], results: Sequence[RowResult], handles: Figures, lines: list[Line]
-) -> None:
-    """Everything, raw numbers included."""
+def command_line(script: str, words: Sequence[str]) -> str:
+    """The command as the record keeps it: files by their names, since a path says nothing to others."""
+    shown = [re.sub(r"^(--?[\w-]+=)?([^=/]*=)?[^=]*/", r"\1\2", word) for word in words]
+    return shlex.join(["python", f"benchmarks/{script}", *shown])
+
+
+def write_json(path: Path, header: dict[str, Any], lines: Sequence[Line], measured: dict[str, Any]) -> None:
+    """Everything, raw numbers (`measured`) included."""
     content = {
         **header,
         "lines": [{**asdict(line), "verdict": line.verdict} for line in lines],
-        "c": [{"row": asdict(result.row), "raw": result.raw} for result in results],
-        "python": handles,
+        **measured,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n")

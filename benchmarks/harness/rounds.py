@@ -13,13 +13,15 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.rows import BEST, Bar, HandleRow, Row
 from harness.sides import GLIBC, Side
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+AnySide = TypeVar("AnySide")
 
 Figures = dict[str, list[float]]
 """Per side (or statement): one number per round."""
@@ -63,13 +65,19 @@ def measure_row(row: Row, ours: list[Side], peers: list[Side], programs: Path, s
     """Run all sides of `row` in turns. SystemExit if a program fails or a preload did not take effect."""
     result = RowResult(row, [peer.name for peer in peers])
     sides = [*ours, *peers]
-    for number in range(settings.rounds):
-        first = number % len(sides)
-        for side in sides[first:] + sides[:first]:
-            record = _run(row, side, programs, settings, seed=number + 1)
-            result.raw.append({"round": number, "side": side.name, **record})
-            result.ns.setdefault(side.name, []).append(statistics.median(record["ns"]))
+    for number, side in in_turns(sides, settings.rounds):
+        record = _run(row, side, programs, settings, seed=number + 1)
+        result.raw.append({"round": number, "side": side.name, **record})
+        result.ns.setdefault(side.name, []).append(statistics.median(record["ns"]))
     return result
+
+
+def in_turns(sides: Sequence[AnySide], rounds: int) -> Iterator[tuple[int, AnySide]]:
+    """The number of the round, and a side: each once a round, and another one first in the next."""
+    for number in range(rounds):
+        first = number % len(sides)
+        for side in (*sides[first:], *sides[:first]):
+            yield number, side
 
 
 def _run(row: Row, side: Side, programs: Path, settings: Settings, seed: int) -> dict[str, Any]:

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""Who is measured when whole programs run: a command is the words before the program, and an environment.
+
+Adding a side is a line in `commands_of`. Each side is tried before anything is measured: a preload that the dynamic
+linker ignored, or an installation that serves nothing, would otherwise be measured as stock.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.sides import GLIBC, find_peers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+STOCK, GLIBC_SIDE = "stock", "glibc"
+OURS, IN_PROCESS = "slabmalloc", "slabmalloc, in process"
+"""`OURS` is held to the bars; the others stand beside it."""
+
+_CLEARED = ("LD_PRELOAD", "PYTHONMALLOC", "PYTHONDEVMODE", "PYTHONTRACEMALLOC", "GLIBC_TUNABLES", "MALLOC_")
+"""Variables, or beginnings of them, that would make stock something else."""
+
+_SERVES = "import slabmalloc; raise SystemExit(not any(d.served_blocks for d in slabmalloc.stats().domains.values()))"
+_MAPS = "import sys; raise SystemExit(sys.argv[1] not in open('/proc/self/maps').read())"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One side: `words` before the program's own, `variables` set for it; `trial` ends with 0 if it is in effect."""
+
+    name: str
+    words: tuple[str, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
+    trial: tuple[str, ...] = ("-c", "pass")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of its processes. Hashes of strings are the same in each, so are the programs' steps."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_CLEARED)}
+        return {**inherited, "PYTHONHASHSEED": "0", **self.variables}
+
+
+def commands_of(python: str, extra_peers: Sequence[str]) -> tuple[list[Command], dict[str, str]]:
+    """The sides that `python` can have on this machine, stock first, ours second; of those missing, why."""
+    peers, absent = find_peers(list(extra_peers))
+    missing = dict.fromkeys(absent, "not installed here")
+    sides = [Command(STOCK, (python,), version=_version(python))]
+    usage = _said([python, "-m", "slabmalloc", "run", "--help"])
+    version = _said([python, "-c", "from importlib.metadata import version; print(version('slabmalloc'))"]).strip()
+    run, serves = (python, "-m", "slabmalloc", "run"), ("-c", _SERVES)
+    if usage:
+        sides.append(Command(OURS, (*run, "--quiet"), version=version, trial=serves))
+    else:
+        missing[OURS] = f"not installed for {Path(python).name}"
+    if "--in-process" in usage:
+        sides.append(Command(IN_PROCESS, (*run, "--in-process", "--quiet"), version=version, trial=serves))
+    for peer in peers:
+        name = GLIBC_SIDE if peer.name == GLIBC else peer.name
+        variables = {"PYTHONMALLOC": "malloc", **({"LD_PRELOAD": peer.preload} if peer.preload else {})}
+        stem = Path(peer.preload).name.split(".so")[0] or "libc"
+        sides.append(Command(name, (python,), variables, peer.version, ("-c", _MAPS, stem)))
+    return sides, missing
+
+
+def _version(python: str) -> str:
+    return _said([python, "-c", "import sys; print(sys.version.split()[0])"]).strip()
+
+
+def _said(words: list[str]) -> str:
+    """What a command printed; nothing if it failed."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise SystemExit(f"{words[0]}: {error.strerror}") from None
+    return done.stdout if done.returncode == 0 else ""

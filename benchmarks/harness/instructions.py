@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""Instructions of a program by callgrind: at two scales, so that the difference has no start-up in it.
+
+An exec on the way (a side may start the interpreter anew) is followed; each process writes a log of its own, and all
+count. Almost the same number comes out each time: one round is enough.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import children
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.commands import Command
+
+_COUNT = re.compile(r"Collected\s*:\s*(\d+)")
+
+
+def counted(side: Command, words_at: Callable[[int], Sequence[str]], scales: tuple[int, int]) -> dict[str, float]:
+    """A record of the program `words_at(scale)`: millions of instructions between the two scales. Raises `Failed`."""
+    small, large = (_count(side, words_at(scale)) for scale in scales)
+    return {"small": small, "large": large, "instructions_m": (large - small) / 1e6}
+
+
+def _count(side: Command, words: Sequence[str]) -> int:
+    with tempfile.TemporaryDirectory(prefix="slabmalloc-bench-") as folder:
+        valgrind = ["valgrind", "--tool=callgrind", "--trace-children=yes"]
+        valgrind += [f"--log-file={folder}/%p.log", f"--callgrind-out-file={folder}/%p.out"]
+        children.run([*valgrind, *side.words, *words], side.environment)
+        logs = [path.read_text(errors="replace") for path in Path(folder).glob("*.log")]
+        counts = [int(found) for log in logs for found in _COUNT.findall(log)]
+        if not counts:
+            raise children.Failed("callgrind counted nothing")
+        return sum(counts)

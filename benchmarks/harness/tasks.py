@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT
+"""What is measured when whole programs run, and the bars: sections of tasks; a task is a program.
+
+A measure is a member of the record that a task's process leaves (`harness.children`); a bar is an upper limit on its
+ratio to stock, on its difference to stock, or on itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.commands import GLIBC_SIDE, STOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RATIO, ABOVE, ALONE = "ratio", "above", "alone"
+
+LAUNCH = str(Path(__file__).resolve().parent.parent / "programs" / "__main__.py")
+
+PROGRAMS = (
+    *("binary_trees", "json_loads", "json_dumps", "pickling", "constraints", "scheduler", "dict_churn"),
+    *("text_churn", "object_churn", "deep_copies", "log_text", "sql_rows", "closures", "xml_trees"),
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A member of the record, times `factor`, in `unit`; how it is compared, with whom, and the limit if a bar binds.
+
+    The first of `against` has the bar. `of` says in words what a figure that stands alone is related to. `mean`:
+    the geometric mean over the section's tasks is told too, and `mean_limit` is its bar.
+    """
+
+    member: str
+    title: str
+    unit: str = "s"
+    factor: float = 1.0
+    kind: str = RATIO
+    limit: float | None = None
+    against: tuple[str, ...] = (STOCK,)
+    of: str = ""
+    mean: bool = False
+    mean_limit: float | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A program with its arguments. `needs`: a module that it is left out without; `rounds`: not the section's."""
+
+    name: str
+    words: tuple[str, ...]
+    measures: tuple[Measure, ...]
+    needs: str = ""
+    rounds: int | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """Tasks that share a table. `scales`: callgrind counts, between these two; otherwise processes are timed."""
+
+    name: str
+    tasks: tuple[Task, ...]
+    rounds: int
+    scales: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large: `percent` of full size, and whether it is a quick look."""
+
+    percent: int
+    quick: bool
+
+    def of(self, full: int, quick: int) -> int:
+        """One number or the other."""
+        return quick if self.quick else full
+
+
+def _words(name: str, *numbers: int) -> tuple[str, ...]:
+    return (LAUNCH, name, *map(str, numbers))
+
+
+def programs(size: Size) -> Section:
+    """Small to medium programs that allocate."""
+    measures = (
+        Measure("cpu_s", "time", limit=1.03, mean=True, mean_limit=0.97),
+        Measure("work_s", "time without start and end", mean=True),
+        Measure("peak_mib", "peak memory", "MiB", mean=True, mean_limit=1.0),
+    )
+    tasks = [Task(name, _words(name, size.percent), measures) for name in PROGRAMS]
+    return Section("programs", tuple(tasks), size.of(5, 3))
+
+
+def instructions(size: Size) -> Section:
+    """The same programs, small, counted instead of timed."""
+    measures = (Measure("instructions_m", "instructions", "M", limit=1.03, mean=True, mean_limit=0.96),)
+    scales = (size.of(2, 1), size.of(6, 2))
+    tasks = [Task(name, (LAUNCH, name), measures) for name in PROGRAMS]
+    return Section("instructions", tuple(tasks), 1, scales)
+
+
+def heap_heavy(size: Size) -> Section:
+    """One large heap."""
+    measures = (
+        Measure("build_s", "build"),
+        Measure("visit_s", "visit at random"),
+        Measure("collect_s", "gc.collect()", limit=0.75),
+        Measure("drop_s", "drop", limit=0.75),
+        Measure("peak_mib", "peak memory", "MiB"),
+    )
+    task = Task(f"{10_000 * size.percent:,} records", _words("heap_heavy", size.percent), measures)
+    return Section("heap-heavy", (task,), size.of(5, 3))
+
+
+def release(size: Size) -> Section:
+    """What is kept when most was freed."""
+    idle = size.of(2000, 500)
+
+    def task(name: str, words: tuple[str, ...], limit: float | None, against: tuple[str, ...] = (STOCK,)) -> Task:
+        released = Measure("released_mib", "PSS", "MiB", limit=limit, against=against)
+        return Task(name, words, (released,))
+
+    tasks = (
+        task("(a) mixed objects, 95 % dropped", _words("release_mixed", size.percent, 95, idle), None),
+        task("(a) mixed objects, 99 % dropped", _words("release_mixed", size.percent, 99, idle), 0.50),
+        task("(b) cache shrunk to 5 %", _words("release_cache", size.percent, idle), 0.40),
+        task("(c) documents, 0.8 % kept", _words("release_documents", size.percent, idle), 0.60),
+        task("(e) eight threads, idle", _words("release_threads", size.percent, idle), 0.50, (STOCK, GLIBC_SIDE)),
+    )
+    return Section("release", tasks, size.of(3, 1))
+
+
+def numpy(size: Size) -> Section:
+    """Temporaries of NumPy."""
+    of = Measure("ratio", "", "", kind=ALONE, limit=1.10, of="np.add(a, b, out=c)")
+    slices, milliseconds = size.of(9, 3), size.of(100, 30)
+    tasks = [
+        Task(f"a + b, {mib} MiB", _words("numpy_sum", mib, slices, milliseconds), (of,), needs="numpy")
+        for mib in (1, 8, 64, 256)
+    ]
+    return Section("numpy", tuple(tasks), size.of(3, 1))
+
+
+def startup(size: Size) -> Section:
+    """What starting costs, and what threads leave behind."""
+    wall = Measure("wall_s", "wall time, ms above stock", "ms", 1000, ABOVE, 30.0)
+    threads = (
+        Measure("growth_mib", "growth of PSS", "MiB", kind=ALONE, of="since the first tenth"),
+        Measure("cpu_s", "time"),
+    )
+    count = f"{100 * size.percent:,} threads"
+    tasks = (
+        Task("-c pass", ("-c", "pass"), (wall,), rounds=size.of(25, 7)),
+        Task(count, _words("thread_churn", size.percent), threads),
+    )
+    return Section("startup", tasks, size.of(3, 1))
+
+
+SECTIONS: dict[str, Callable[[Size], Section]] = {
+    "programs": programs,
+    "instructions": instructions,
+    "heap-heavy": heap_heavy,
+    "release": release,
+    "numpy": numpy,
+    "startup": startup,
+}
+"""By the names that `--only` knows, in the order of the run."""

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""The benchmark of whole programs: its programs run, a side that fails is named, ratios are those of their round."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
+pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="no /proc/PID/smaps_rollup here")
+
+PROGRAMS = (
+    *("binary_trees", "json_loads", "json_dumps", "pickling", "constraints", "scheduler", "dict_churn", "text_churn"),
+    *("object_churn", "deep_copies", "log_text", "sql_rows", "closures", "xml_trees", "heap_heavy", "thread_churn"),
+)
+RELEASES = (
+    ("release_mixed", "1", "95", "1"),
+    ("release_cache", "1", "1"),
+    ("release_documents", "1", "1"),
+    ("release_threads", "1", "1"),
+)
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return {name: importlib.import_module(f"harness.{name}") for name in ("commands", "comparison", "tasks")}
+
+
+@pytest.mark.parametrize("words", [*((name, "1") for name in PROGRAMS), *RELEASES], ids=lambda words: words[0])
+def test_each_program_tells_time_and_memory(words: tuple[str, ...]) -> None:
+    said = subprocess.run([sys.executable, str(BENCHMARKS / "programs"), *words], capture_output=True, check=True)
+    record = json.loads(said.stdout)
+    assert record["work_s"] >= 0
+    assert record["peak_mib"] > 1
+
+
+def test_the_programs_measured_are_those_tested(harness: dict[str, ModuleType]) -> None:
+    assert set(harness["tasks"].PROGRAMS) < set(PROGRAMS)
+
+
+def test_a_side_that_fails_is_named_and_the_rest_goes_on(harness: dict[str, ModuleType]) -> None:
+    commands, tasks = harness["commands"], harness["tasks"]
+    code = "import sys; print('a warning', file=sys.stderr); sys.exit('no memory')"
+    sides = [commands.Command("stock", (sys.executable,)), commands.Command("broken", (sys.executable, "-c", code))]
+    task = tasks.Task("pass", ("-c", "pass"), (tasks.Measure("wall_s", "wall time"),))
+    result = harness["comparison"].measure(tasks.Section("startup", (task,), 2), sides, None, "test")
+    assert [record["side"] for record in result.tasks[0].raw] == ["stock", "stock"]
+    assert harness["comparison"].failures(result, "") == ["failed: startup, pass: broken: exit status 1: no memory"]
+    assert "failed" in harness["comparison"].tables(result, "")
+
+
+def test_a_side_that_computes_something_else_fails(harness: dict[str, ModuleType]) -> None:
+    tasks = harness["tasks"]
+    sides = [
+        harness["commands"].Command(name, (sys.executable, "-c", f"print('{{\"result\": {name}}}')")) for name in "12"
+    ]
+    task = tasks.Task("computed", (), (tasks.Measure("wall_s", "wall time"),))
+    result = harness["comparison"].measure(tasks.Section("programs", (task,), 1), sides, None, "test")
+    assert result.tasks[0].failed == {"2": "computed 2, and 1 1"}
+
+
+def test_ratios_are_taken_within_a_round(harness: dict[str, ModuleType]) -> None:
+    comparison, tasks = harness["comparison"], harness["tasks"]
+    measure = tasks.Measure("cpu_s", "time", mean=True, mean_limit=0.97)
+
+    def seen(name: str, *pairs: tuple[float, float]) -> Any:
+        task = tasks.Task(name, (), (measure,))
+        rounds = list(enumerate(pairs))
+        raw = [{"round": number, "side": "stock", "cpu_s": stock} for number, (stock, _) in rounds]
+        raw += [{"round": number, "side": "slabmalloc", "cpu_s": ours} for number, (_, ours) in rounds]
+        return comparison.TaskResult(task, raw)
+
+    found = [seen("a", (1, 2), (10, 5)), seen("b", (1, 2), (10, 80))]
+    section = tasks.Section("programs", tuple(one.task for one in found), 2)
+    result = comparison.SectionResult(section, ["stock", "slabmalloc"], found)
+    assert found[0].compared("slabmalloc", measure) == {0: 2, 1: 0.5}
+    assert result.means("slabmalloc", measure) == ([pytest.approx(2), pytest.approx(2)], 2)
+    last = comparison.lines(result, "")[-1]
+    assert (last.row, last.verdict) == ("geometric mean of 2: time", "missed")
+
+
+def test_the_command_writes_its_record(tmp_path: Path) -> None:
+    target = tmp_path / "record.json"
+    words = [sys.executable, str(BENCHMARKS / "process.py"), "--only", "pass", "--side", "stock", "--rounds", "2"]
+    said = subprocess.run([*words, "--json", str(target)], capture_output=True, text=True, check=True)
+    assert "-c pass" in said.stdout
+    record = json.loads(target.read_text())
+    assert len(record["pythons"][0]["sections"]["startup"][0]["raw"]) == 2
+    assert str(tmp_path) not in target.read_text()

@@ -1,31 +1,11 @@
 # SPDX-License-Identifier: MIT
 """slabmalloc: slabs over pages of any memory, from Python.
 
-The native form where its extension can be loaded; else, or with ``SLABMALLOC_PURE=1`` in the environment, the same
-library in plain Python (`slabmalloc.reference`). `FORM` tells which: "native" or "pure".
+Each name is loaded when it is first used: `slabmalloc run` must not make a program wait for what it does not need.
+`FORM` tells whether the library is the native one or `slabmalloc.reference` in its place (`slabmalloc.form`).
 """
 
-import os
-from typing import TYPE_CHECKING
-
-from .cache import ObjectCache
-from .errors import AllocationError, DoubleFree, InvalidFree, InvalidLayout, InvalidPage, OutOfMemory
-from .pagers import (
-    BufferPager,
-    FilePager,
-    HugePagePager,
-    LimitingPager,
-    LoggingPager,
-    MmapPager,
-    Pager,
-    SharedMemoryPager,
-    StatisticsPager,
-    TrackingPager,
-)
-from .pages import LargeObjectPage, ObjectPage, Page, page_type
-from .process import install, stats, trim
-from .size_classes import SizeClasses
-from .zone_stats import ClassStats, ZoneStats
+from __future__ import annotations
 
 __version__ = "0.1.0"
 
@@ -64,25 +44,50 @@ __all__ = [
     "trim",
 ]
 
-FORM: str
-
+TYPE_CHECKING = False  # as `typing` has it, which takes milliseconds to import
 if TYPE_CHECKING:
-    from ._native import Buffer, Layout
-    from .zone import SCAllocator, ZoneAllocator
-elif os.environ.get("SLABMALLOC_PURE", "0") not in ("", "0"):
-    from .reference import Buffer, Layout, SCAllocator, ZoneAllocator
+    from typing import Any
 
-    FORM = "pure"
-else:
-    try:
-        from ._native import Buffer, Layout
-        from .zone import SCAllocator, ZoneAllocator
+    from .cache import ObjectCache
+    from .errors import AllocationError, DoubleFree, InvalidFree, InvalidLayout, InvalidPage, OutOfMemory
+    from .form import FORM, Buffer, Layout, SCAllocator, ZoneAllocator
+    from .pagers import (
+        BufferPager,
+        FilePager,
+        HugePagePager,
+        LimitingPager,
+        LoggingPager,
+        MmapPager,
+        Pager,
+        SharedMemoryPager,
+        StatisticsPager,
+        TrackingPager,
+    )
+    from .pages import LargeObjectPage, ObjectPage, Page, page_type
+    from .process import install, stats, trim
+    from .size_classes import SizeClasses
+    from .zone_stats import ClassStats, ZoneStats
 
-        FORM = "native"
-    except ImportError as error:
-        import warnings
+_HOMES = {
+    "cache": ("ObjectCache",),
+    "errors": ("AllocationError", "DoubleFree", "InvalidFree", "InvalidLayout", "InvalidPage", "OutOfMemory"),
+    "form": ("FORM", "Buffer", "Layout", "SCAllocator", "ZoneAllocator"),
+    "pagers": tuple(name for name in __all__ if name.endswith("Pager")),
+    "pages": ("LargeObjectPage", "ObjectPage", "Page", "page_type"),
+    "process": ("install", "stats", "trim"),
+    "size_classes": ("SizeClasses",),
+    "zone_stats": ("ClassStats", "ZoneStats"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-        from .reference import Buffer, Layout, SCAllocator, ZoneAllocator
 
-        FORM = "pure"
-        warnings.warn(f"slabmalloc runs in plain Python, slowly: {error}", RuntimeWarning, stacklevel=2)
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = __import__(f"{__name__}.{_HOME_OF[name]}", fromlist=[name])
+    value = globals()[name] = getattr(home, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

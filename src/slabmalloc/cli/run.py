@@ -11,9 +11,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -54,9 +53,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="slabmalloc run",
         usage="slabmalloc run [options] [-m MODULE | -c CODE | SCRIPT | -] [arguments...]",
         description="Runs a program as python does, with the memory of CPython, NumPy and C extensions on slabmalloc.",
-        epilog="Options in capitals are environment variables as well: SLABMALLOC_DECAY_MS, SLABMALLOC_CACHE_BYTES, "
-        "SLABMALLOC_RESERVE, SLABMALLOC_DOMAINS.",
+        epilog="The environment variables SLABMALLOC_DECAY_MS (milliseconds), SLABMALLOC_CACHE_BYTES, "
+        "SLABMALLOC_RESERVE (bytes) and SLABMALLOC_DOMAINS say the same where the library is preloaded by other means.",
         allow_abbrev=False,
+        formatter_class=_formatter,
     )
     rest = argparse.REMAINDER
     parser.add_argument("-m", dest="module", nargs=rest, metavar="...", help="run a module, as python -m does")
@@ -102,6 +102,12 @@ def _parser() -> argparse.ArgumentParser:
         help="write the summary to FILE (default: standard error; json: there, as JSON)",
     )
     return parser
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    # Left to itself it imports shutil, for the width, long before there is anything to format.
+    columns = os.environ.get("COLUMNS", "")
+    return argparse.HelpFormatter(prog, width=(int(columns) if columns.isdigit() else 100) - 2)
 
 
 def _seconds(text: str) -> int:
@@ -155,17 +161,17 @@ def _settings_of_run(options: argparse.Namespace, domains: Sequence[str]) -> dic
     summary = _summary(options)
     if summary is not None:
         path, as_json = summary
-        settings["SLABMALLOC_SUMMARY"] = "-" if path is None else str(path)
+        settings["SLABMALLOC_SUMMARY"] = path or "-"
         if as_json:
             settings["SLABMALLOC_SUMMARY_JSON"] = "1"
     return settings
 
 
-def _summary(options: argparse.Namespace) -> tuple[Path | None, bool] | None:
+def _summary(options: argparse.Namespace) -> tuple[str | None, bool] | None:
     """Where the summary goes (None: standard error), and whether as JSON; None: nowhere."""
     if options.quiet:
         return None
-    path = None if options.summary in ("-", "json") else Path(options.summary).absolute()
+    path = None if options.summary in ("-", "json") else os.path.abspath(options.summary)  # noqa: PTH100 - it starts quicker
     return path, options.json or options.summary == "json"
 
 

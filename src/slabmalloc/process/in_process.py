@@ -8,21 +8,19 @@ import os
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from . import launcher
-from .install import install, summary
+from .domains import install, summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 __all__ = ["prepare"]
 
 
-def prepare(
-    program: Sequence[str], domains: Sequence[str], report: tuple[Path | None, bool] | None
-) -> launcher.Program:
+def prepare(program: Sequence[str], domains: Sequence[str], report: tuple[str | None, bool] | None) -> launcher.Program:
     """Loads the program, installs, and has the summary written at exit. OSError, RuntimeError, ValueError: it can't be.
 
     `program` are python's own words for it. `report`: where the summary goes (None: standard error), and if as JSON.
@@ -58,14 +56,14 @@ def _install(domains: Sequence[str]) -> None:
             _tracemalloc.start(frames)
 
 
-def _summarize(pid: int, start: float, path: Path | None, as_json: bool, stream: TextIO | None) -> None:
+def _summarize(pid: int, start: float, path: str | None, as_json: bool, stream: TextIO | None) -> None:
     """Registered before the program can register anything, so it is called last; forked children pass it by."""
     if os.getpid() != pid:
         return
     text = summary(time.monotonic() - start, as_json=as_json)
     try:
         if path is not None:
-            path.write_text(text, encoding="utf-8")
+            Path(path).write_text(text, encoding="utf-8")
         elif stream is not None:
             os.fstat(stream.fileno())  # what stays in the buffer of a closed stream makes the interpreter exit with 120
             stream.write(text)

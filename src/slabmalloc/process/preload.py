@@ -9,30 +9,29 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
-import subprocess
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import NoReturn
 
 __all__ = ["environment", "interpreter_options", "library", "obstacle", "replace_process"]
 
 LIBRARY = "libslabmalloc.so"
 
 
-def library() -> Path:
-    """The preload library of this installation. RuntimeError if it has none.
+def library() -> str:
+    """Path of the preload library of this installation. RuntimeError if it has none.
 
-    >>> library().name
+    >>> os.path.basename(library())
     'libslabmalloc.so'
     """
-    path = Path(__file__).resolve().parent.parent / LIBRARY
-    if not path.is_file():
+    # os.path instead of pathlib here: a program's start waits for what is imported.
+    path = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), LIBRARY)  # noqa: PTH100, PTH118, PTH120
+    if not os.path.isfile(path):  # noqa: PTH113
         raise RuntimeError(f"this installation of slabmalloc has no {LIBRARY}: it was installed without a C compiler")
-    if any(character in str(path) for character in ": "):
+    if any(character in path for character in ": "):
         raise RuntimeError(f"{path} can't be preloaded: the dynamic linker takes ':' and ' ' for ends of a path")
     return path
 
@@ -44,11 +43,11 @@ def environment(settings: Mapping[str, str], base: Mapping[str, str] = os.enviro
     '...libslabmalloc.so:libother.so'
     """
     others = [entry for entry in base.get("LD_PRELOAD", "").replace(" ", ":").split(":") if entry]
-    own = str(library())
+    own = library()
     return {**base, **settings, "LD_PRELOAD": ":".join([own, *(entry for entry in others if entry != own)])}
 
 
-def obstacle(executable: str | Path) -> str | None:
+def obstacle(executable: str) -> str | None:
     """Why the dynamic linker would not preload anything into `executable`; None: nothing known.
 
     >>> obstacle(sys.executable) is None
@@ -62,19 +61,21 @@ def obstacle(executable: str | Path) -> str | None:
     return None
 
 
-def _has_interpreter(executable: str | Path) -> bool:
+def _has_interpreter(executable: str) -> bool:
     """Does the ELF file name a dynamic linker? True for what is no ELF file of 64 bits, a script for one."""
+    from struct import unpack_from
+
     program_interpreter = 3
     with open(executable, "rb") as file:  # noqa: PTH123 - a str does
         header = file.read(64)
         if len(header) < 64 or header[:4] != b"\x7fELF" or header[4] != 2:
             return True
         order = "<" if header[5] == 1 else ">"
-        offset = struct.unpack_from(order + "Q", header, 32)[0]
-        size, count = struct.unpack_from(order + "HH", header, 54)
+        offset = unpack_from(order + "Q", header, 32)[0]
+        size, count = unpack_from(order + "HH", header, 54)
         file.seek(offset)
         table = file.read(size * count)
-    kinds = [struct.unpack_from(order + "I", table, size * number)[0] for number in range(count)]
+    kinds = [unpack_from(order + "I", table, size * number)[0] for number in range(count)]
     return program_interpreter in kinds
 
 
@@ -88,6 +89,8 @@ def interpreter_options() -> list[str]:
     head = sys.orig_argv[1 : len(sys.orig_argv) - own]
     if sys.orig_argv[len(sys.orig_argv) - own :] == sys.argv[1:] and head:
         return head[:-2] if head[-2:-1] == ["-m"] else head[:-1]
+    import subprocess
+
     return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined, no-any-return]
 
 

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""Which form of the library serves (floor 5): native, or the same in plain Python.
+
+Native where the extension can be loaded; else, and with ``SLABMALLOC_PURE=1`` in the environment,
+`slabmalloc.reference`.
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+__all__ = ["FORM", "Buffer", "Layout", "SCAllocator", "ZoneAllocator"]
+
+FORM: str
+"""Which of them: "native" or "pure"."""
+
+if TYPE_CHECKING:
+    from ._native import Buffer, Layout
+    from .zone import SCAllocator, ZoneAllocator
+elif os.environ.get("SLABMALLOC_PURE", "0") not in ("", "0"):
+    from .reference import Buffer, Layout, SCAllocator, ZoneAllocator
+
+    FORM = "pure"
+else:
+    try:
+        from ._native import Buffer, Layout
+        from .zone import SCAllocator, ZoneAllocator
+
+        FORM = "native"
+    except ImportError as error:
+        import warnings
+
+        from .reference import Buffer, Layout, SCAllocator, ZoneAllocator
+
+        FORM = "pure"
+        warnings.warn(f"slabmalloc runs in plain Python, slowly: {error}", RuntimeWarning, stacklevel=3)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * Who is the owner: finding CPython's list of interpreters in the running process. From 3.13 on it is read through the table
- * of offsets that CPython lays out for debuggers, which is believed only if its cookie, its version and its numbers are right;
- * else the thread state is asked each time.
+ * of offsets that CPython lays out for debuggers, which is believed only if its cookie, its version and its numbers are
+ * right. In 3.12, which has none, the list's head and the main interpreter are neighbours near the runtime's beginning, and
+ * their place is believed if it is the only one with two neighbours of that value. Else CPython is asked each time.
  */
 #define _GNU_SOURCE /* RTLD_DEFAULT */
 #include "owner.h"
@@ -50,6 +51,21 @@ static bool read_offsets(debug_offsets *table, const char *runtime, unsigned lon
            table->runtime_interpreters_head % sizeof(void *) == 0;
 }
 
+/* In 3.12, while the main interpreter is the only one: where the head of the list is; NULL: not to be told for sure. */
+static interpreter *const *find_head(interpreter *main)
+{
+    enum { WORDS = 64 };
+    interpreter *const *runtime = dlsym(RTLD_DEFAULT, "_PyRuntime"), *const *found = NULL;
+    for (int i = 0; runtime != NULL && i + 1 < WORDS; i++) {
+        if (runtime[i] != main || runtime[i + 1] != main)
+            continue;
+        if (found != NULL)
+            return NULL;
+        found = &runtime[i];
+    }
+    return found;
+}
+
 const char *owner_check_prepare(owner_check *check)
 {
     const unsigned long *version = dlsym(RTLD_DEFAULT, "Py_Version"); /* since 3.11 */
@@ -92,8 +108,15 @@ bool owner_is_caller_by_state(owner_check *check)
             return true; /* CPython is starting, on its one thread */
         __atomic_store_n(&check->main, main, __ATOMIC_RELAXED);
     }
-    if (check->head == &never_main && interpreter_head() == check->main)
+    if (check->head == &never_main && interpreter_head() == check->main) {
+        /* Seen once, at the beginning: other interpreters would be in the way. */
+        static bool has_searched;
+        interpreter *const *head = has_searched ? NULL : find_head(check->main);
+        has_searched = true;
+        if (head != NULL)
+            __atomic_store_n(&check->head, head, __ATOMIC_RELAXED);
         return true;
+    }
     void *state = thread_state_unchecked();
     return state != NULL && thread_state_interpreter(state) == interpreter_main();
 }

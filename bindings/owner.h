@@ -33,12 +33,17 @@ bool owner_others_exist(const owner_check *check);
 /* The rest of owner_is_caller. */
 bool owner_is_caller_by_state(owner_check *check);
 
+/* If this is true so is owner_is_caller, which may cost a call. */
+static inline bool owner_is_caller_quickly(const owner_check *check)
+{
+    interpreter *const *head = __atomic_load_n(&check->head, __ATOMIC_RELAXED);
+    return __atomic_load_n(head, __ATOMIC_RELAXED) == __atomic_load_n(&check->main, __ATOMIC_RELAXED);
+}
+
 /* True if the calling thread holds the lock of the main interpreter. [any thread that holds an interpreter's lock] */
 static inline bool owner_is_caller(owner_check *check)
 {
-    interpreter *head = __atomic_load_n(check->head, __ATOMIC_RELAXED);
-    return __builtin_expect(head == __atomic_load_n(&check->main, __ATOMIC_RELAXED), 1) ||
-           owner_is_caller_by_state(check);
+    return owner_is_caller_quickly(check) || owner_is_caller_by_state(check);
 }
 
 #endif

@@ -25,14 +25,19 @@ typedef struct python_allocator {
 
 typedef struct domain {
     python_allocator previous;
-    pymem_counters counters; /* [owner] */
+    pymem_counters counters; /* [owner]; served_blocks follows from the next two */
+    uint64_t ticks;
+    uint32_t until_tick;
     /* Requests that the owner did not make, or that did not end here. [any thread] */
     _Atomic uint64_t passed_blocks, passed_bytes, remote_frees;
     const char *name;
     bool is_installed;
 } domain;
 
-static domain domains[PYMEM_DOMAINS] = {[PYMEM_OBJ] = {.name = "obj"}, [PYMEM_MEM] = {.name = "mem"}};
+enum { BLOCKS_PER_TICK = 256 };
+
+static domain domains[PYMEM_DOMAINS] = {[PYMEM_OBJ] = {.name = "obj", .until_tick = BLOCKS_PER_TICK},
+                                        [PYMEM_MEM] = {.name = "mem", .until_tick = BLOCKS_PER_TICK}};
 static const int python_domains[PYMEM_DOMAINS] = {[PYMEM_OBJ] = 2, [PYMEM_MEM] = 1}; /* of PyMemAllocatorDomain */
 static heap *the_heap;
 static owner_check owner;
@@ -63,37 +68,40 @@ static void *pass_calloc(domain *d, size_t count, size_t bytes)
 
 /* ---- the hooks ------------------------------------------------------------------------------------------------ */
 
-/* The heap gives memory back in small steps, which its callers owe it: one in so many blocks made, one in so many freed. */
-enum { BLOCKS_PER_TICK = 256 };
+/* Each domain counts down to the next tick: the heap gives memory back in small steps, which its callers owe it.
+ *     served_blocks = ticks x BLOCKS_PER_TICK + BLOCKS_PER_TICK - until_tick
+ * Hooks call what is rare at their end, so that they have no frame. */
 
-/* Not inlined, and called last: so that the hooks need not keep anything across a call that is rare. */
-__attribute__((noinline)) static void *tick_and_return(void *block)
-{
-    heap_tick(the_heap);
-    return block;
-}
-
-static inline void *count_served(domain *d, void *block, size_t bytes)
+static void *count_served(domain *d, void *block, size_t bytes)
 {
     d->counters.served_bytes += bytes;
-    if (__builtin_expect(++d->counters.served_blocks % BLOCKS_PER_TICK == 0, 0))
-        return tick_and_return(block);
+    if (--d->until_tick == 0) {
+        d->until_tick = BLOCKS_PER_TICK;
+        d->ticks++;
+        heap_tick(the_heap);
+    }
     return block;
 }
 
-/* The block, or NULL: the caller is not the heap's owner, or the system refuses. */
-static inline void *serve(domain *d, size_t bytes)
+static NOINLINE void *malloc_slowly(domain *d, size_t bytes)
 {
-    if (!owner_is_caller(&owner))
-        return NULL;
-    void *block = heap_allocate(the_heap, bytes);
-    return block == NULL ? NULL : count_served(d, block, bytes);
+    void *block = owner_is_caller(&owner) ? heap_allocate(the_heap, bytes) : NULL;
+    return block == NULL ? pass_malloc(d, bytes) : count_served(d, block, bytes);
 }
 
 static void *hook_malloc(void *context, size_t bytes)
 {
-    void *block = serve(context, bytes);
-    return __builtin_expect(block != NULL, 1) ? block : pass_malloc(context, bytes);
+    domain *d = context;
+    if (UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES) || UNLIKELY(!owner_is_caller_quickly(&owner)))
+        return malloc_slowly(d, bytes);
+    slabmalloc_sc *sc = heap_sc_of_small(the_heap, bytes);
+    uintptr_t object = sc->next;
+    uint32_t until_tick = d->until_tick - 1;
+    if (UNLIKELY(object == NO_SLOT) || UNLIKELY(until_tick == 0))
+        return malloc_slowly(d, bytes);
+    d->until_tick = until_tick;
+    d->counters.served_bytes += bytes;
+    return sc_allocate_next(sc, object);
 }
 
 static void *hook_calloc(void *context, size_t count, size_t bytes)
@@ -107,14 +115,14 @@ static void *hook_calloc(void *context, size_t count, size_t bytes)
 }
 
 /* The heap did not take the block: it is another allocator's, or the caller is wrong. */
-__attribute__((noinline)) static void free_elsewhere(domain *d, void *block, slabmalloc_status status)
+static NOINLINE void free_elsewhere(domain *d, void *block, slabmalloc_status status)
 {
     if (heap_owns(the_heap->space, block))
         stop_process(the_heap->space, stop_name_of(status), block, d->name);
     d->previous.free(d->previous.context, block);
 }
 
-__attribute__((noinline)) static void free_by_another(domain *d, void *block)
+static NOINLINE void free_by_another(domain *d, void *block)
 {
     slabmalloc_status status = heap_free_remote(the_heap->space, block);
     if (status != SLABMALLOC_OK)
@@ -123,24 +131,45 @@ __attribute__((noinline)) static void free_by_another(domain *d, void *block)
         atomic_fetch_add_explicit(&d->remote_frees, 1, memory_order_relaxed);
 }
 
-static void hook_free(void *context, void *block)
+static NOINLINE void free_slowly(domain *d, void *block)
 {
-    domain *d = context;
     if (!owner_is_caller(&owner)) {
         free_by_another(d, block);
         return;
     }
     slabmalloc_status status = heap_free(the_heap, block);
-    if (__builtin_expect(status != SLABMALLOC_OK, 0))
+    if (status == SLABMALLOC_OK)
+        d->counters.freed_blocks++;
+    else
         free_elsewhere(d, block, status);
-    else if (__builtin_expect(++d->counters.freed_blocks % BLOCKS_PER_TICK == 0, 0))
-        heap_tick(the_heap);
+}
+
+static void hook_free(void *context, void *block)
+{
+    domain *d = context;
+    if (UNLIKELY(!owner_is_caller_quickly(&owner)) || UNLIKELY(!heap_free_quickly(the_heap, block)))
+        free_slowly(d, block);
+    else
+        d->counters.freed_blocks++;
+}
+
+/* The heap has no such live block: it is another allocator's, or the caller is wrong. */
+static NOINLINE void *realloc_elsewhere(domain *d, void *block, size_t bytes)
+{
+    if (heap_owns(the_heap->space, block))
+        stop_process(the_heap->space, "invalid realloc", block, d->name);
+    return d->previous.realloc(d->previous.context, block,
+                               bytes); /* its size is its maker's secret: it can't be moved here */
 }
 
 /* A block that another interpreter's thread resizes: its heap is not the caller's to allocate from. */
 static void *realloc_by_another(domain *d, void *block, size_t bytes)
 {
     size_t usable = heap_usable_bytes(the_heap->space, block);
+    if (usable == 0)
+        return realloc_elsewhere(d, block, bytes);
+    if (heap_fits(usable, bytes))
+        return block;
     void *moved = pass_malloc(d, bytes);
     if (moved == NULL)
         return NULL;
@@ -149,27 +178,17 @@ static void *realloc_by_another(domain *d, void *block, size_t bytes)
     return moved;
 }
 
-/* The heap has no such live block: it is another allocator's, or the caller is wrong. */
-__attribute__((noinline)) static void *realloc_elsewhere(domain *d, void *block, size_t bytes)
-{
-    if (heap_owns(the_heap->space, block))
-        stop_process(the_heap->space, "invalid realloc", block, d->name);
-    return d->previous.realloc(d->previous.context, block,
-                               bytes); /* its size is its maker's secret: it can't be moved here */
-}
-
 static void *hook_realloc(void *context, void *block, size_t bytes)
 {
     domain *d = context;
     if (block == NULL)
         return hook_malloc(context, bytes);
-    size_t usable = heap_usable_bytes(the_heap->space, block);
-    if (usable == 0)
-        return realloc_elsewhere(d, block, bytes);
     if (!owner_is_caller(&owner))
-        return heap_fits(usable, bytes) ? block : realloc_by_another(d, block, bytes);
+        return realloc_by_another(d, block, bytes);
     slabmalloc_status status;
     void *resized = heap_reallocate(the_heap, block, bytes, &status);
+    if (UNLIKELY(status != SLABMALLOC_OK))
+        return realloc_elsewhere(d, block, bytes);
     if (resized == block) {
         d->counters.resized_blocks++;
     } else if (resized != NULL) {
@@ -243,6 +262,7 @@ pymem_counters pymem_count(pymem_domain domain)
 {
     struct domain *d = &domains[domain];
     pymem_counters counters = d->counters;
+    counters.served_blocks = (d->ticks + 1) * BLOCKS_PER_TICK - d->until_tick;
     counters.freed_blocks += atomic_load_explicit(&d->remote_frees, memory_order_relaxed);
     counters.passed_blocks = atomic_load_explicit(&d->passed_blocks, memory_order_relaxed);
     counters.passed_bytes = atomic_load_explicit(&d->passed_bytes, memory_order_relaxed);

@@ -14,6 +14,8 @@ _Static_assert(HEAP_PAGE_BYTES / SLABMALLOC_MIN_PAGE_BYTES <= 16, "range.purged 
 _Static_assert(HEAP_SMALL_BYTES >= ZONE_SMALL_BYTES && HEAP_MEDIUM_BYTES <= ZONE_TABLE_BYTES,
                "the zone's tables serve");
 
+enum { GROWING_BYTES = 512 };
+
 /* ---- pages ----------------------------------------------------------------------------------------------- */
 
 static void *page_allocate(void *context, size_t page_bytes)
@@ -207,6 +209,13 @@ bool heap_owns(space *s, const void *object)
     return space_range_of(s, (uintptr_t)object) != NULL || large_usable_bytes(&s->large, object) != 0;
 }
 
+/* What has grown once is likely to grow again: a quarter more, so that a vector which grows by small steps is copied at every second
+ * class or third alone. It still fits in the sense of heap_fits. */
+static size_t room_to_grow(size_t bytes)
+{
+    return bytes < GROWING_BYTES || bytes > HEAP_MEDIUM_BYTES ? bytes : min_size(bytes + bytes / 4, HEAP_MEDIUM_BYTES);
+}
+
 void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *status)
 {
     size_t usable = heap_usable_bytes(h->space, object);
@@ -217,7 +226,7 @@ void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *st
         void *resized = large_resize(&h->space->large, object, bytes);
         return resized != NULL || bytes > usable ? resized : object;
     }
-    void *moved = heap_allocate(h, bytes);
+    void *moved = heap_allocate(h, bytes > usable ? room_to_grow(bytes) : bytes);
     if (moved == NULL)
         return bytes <= usable ? object : NULL; /* to shrink never fails */
     memcpy(moved, object, min_size(bytes, usable));

@@ -105,13 +105,19 @@ NOINLINE slabmalloc_status heap_free_elsewhere(heap *h, void *object);
 /* The free of what lies on a page of slab `s`, which is another heap's. */
 NOINLINE slabmalloc_status heap_free_in_other(slab *s, void *object);
 
+/* The allocator for 1 ... ZONE_SMALL_BYTES. [owner] */
+ALWAYS_INLINE slabmalloc_sc *heap_sc_of_small(heap *h, size_t bytes)
+{
+    slabmalloc_zone *zone = h->zone;
+    return zone_sc_at(zone, zone->small_table[(bytes - 1) / SLABMALLOC_GRANULE_BYTES]);
+}
+
 /* At least `bytes` (0 is served as 1), aligned to HEAP_ALIGN_BYTES; NULL: the system refuses. [owner] */
 ALWAYS_INLINE void *heap_allocate(heap *h, size_t bytes)
 {
     if (UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
         return heap_allocate_other(h, bytes);
-    slabmalloc_zone *zone = h->zone;
-    return sc_allocate(zone_sc_at(zone, zone->small_table[(bytes - 1) / SLABMALLOC_GRANULE_BYTES]));
+    return sc_allocate(heap_sc_of_small(h, bytes));
 }
 
 /* The same, aligned to `align`, a power of two. [owner] */
@@ -134,6 +140,55 @@ ALWAYS_INLINE slabmalloc_status heap_free(heap *h, void *object)
     offset = (uintptr_t)object - slab_page(s);
     return LIKELY(s != sc->current) ? sc_free_in_listed(sc, s, offset)
                                     : sc_free_in_current(sc, (uintptr_t)object, offset);
+}
+
+/* The same, of an object on the page of the class's current slab. */
+ALWAYS_INLINE bool heap_free_quickly_in_current(slabmalloc_sc *sc, uintptr_t object)
+{
+    quotient slot = divide(object - sc->current_page, sc->reciprocal);
+    if (UNLIKELY(!slot.exact || (uint32_t)slot.value >= sc->geometry.capacity))
+        return false;
+    word *w = &sc->current_local[slot.value / WORD_BITS];
+    uint64_t bit = UINT64_C(1) << slot.value % WORD_BITS, old = word_get(w);
+    if (UNLIKELY((old & bit) != 0) || UNLIKELY(atomic_load_explicit(&sc->pending, memory_order_relaxed) != NULL))
+        return false;
+    if (w != sc->next_word && (old == 0 || object < sc->next))
+        return false;
+    word_set(w, old | bit);
+    if (object < sc->next)
+        sc->next = object;
+    return true;
+}
+
+/* What nearly every free is: of an object of the caller's own heap, on a page of the first range, which changes a bit and a count
+ * and nothing else. False: it is another kind of free, or a wrong one, and nothing has changed. No call, so no frame. [owner] */
+ALWAYS_INLINE bool heap_free_quickly(heap *h, void *pointer)
+{
+    uintptr_t object = (uintptr_t)pointer;
+    if (UNLIKELY(object - h->base >= h->bytes))
+        return false;
+    slab *s = atomic_load_explicit(&h->slabs[(object - h->base) / ARENA_UNIT_BYTES], memory_order_acquire);
+    if (UNLIKELY(s == NULL))
+        return false;
+    slabmalloc_sc *sc = s->sc;
+    if (UNLIKELY(sc->zone != h->zone))
+        return false;
+    if (s == sc->current)
+        return heap_free_quickly_in_current(sc, object);
+    quotient slot = divide(object - slab_page(s), sc->reciprocal);
+    if (UNLIKELY(!slot.exact || (uint32_t)slot.value >= sc->geometry.capacity))
+        return false;
+    word *w = &s->local[slot.value / WORD_BITS];
+    uint64_t bits = word_get(w);
+    if (UNLIKELY(word_add(&bits, slot.value)))
+        return false;
+    uint32_t room = s->room - 1;
+    if (UNLIKELY(room == 0) || UNLIKELY(atomic_load_explicit(&s->attention, memory_order_relaxed) != 0))
+        return false;
+    s->room = room;
+    word_set(w, bits);
+    word_add(&s->summary, slot.value / WORD_BITS);
+    return true;
 }
 
 /* The same for a caller who has no heap of the space. [any thread] */

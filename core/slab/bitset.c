@@ -63,14 +63,6 @@ void bitset_summarize(const bitset_shape *shape, word *words)
     }
 }
 
-void bitset_remove_below(word *words, uint32_t count)
-{
-    for (uint32_t i = 0; i < count / WORD_BITS; i++)
-        word_set(&words[i], 0);
-    word *last = &words[count / WORD_BITS];
-    word_set(last, word_get(last) & ~(word_bit(count) - 1));
-}
-
 bool bitset_has_no_excess(const bitset_shape *shape, const word *words)
 {
     uint32_t used = shape->bits % WORD_BITS;
@@ -126,19 +118,6 @@ bitset_shared bitset_share(const bitset_shape *shape, word *words, size_t index)
                                        memory_order_acq_rel);
     }
     return old == 0 ? BITSET_BEGAN : BITSET_JOINED;
-}
-
-bool bitset_share_below(const bitset_shape *shape, word *words, uint32_t count)
-{
-    uint64_t top = 0;
-    for (uint32_t level = 0; level < shape->levels; level++) {
-        for (uint32_t i = 0; i * WORD_BITS < count; i++) {
-            uint64_t bits = count - i * WORD_BITS >= WORD_BITS ? UINT64_MAX : word_bit(count) - 1;
-            top = atomic_fetch_or_explicit(&words[shape->offset[level] + i], bits, memory_order_acq_rel);
-        }
-        count = count / WORD_BITS + (count % WORD_BITS != 0);
-    }
-    return top == 0;
 }
 
 static void take_word(const bitset_shape *shape, word *words, uint32_t level, size_t index,

@@ -43,8 +43,6 @@ void bitset_fill(const bitset_shape *shape, word *words);
 uint32_t bitset_count(const bitset_shape *shape, const word *words);
 /* Makes the summary what level 0 says. */
 void bitset_summarize(const bitset_shape *shape, word *words);
-/* Members below `count`, fewer than there are bits, leave level 0; the summary is to follow. */
-void bitset_remove_below(word *words, uint32_t count);
 /* Level 0 has no bit beyond the last member. */
 bool bitset_has_no_excess(const bitset_shape *shape, const word *words);
 /* Levels 1 ... top are what the invariant says. */
@@ -68,8 +66,6 @@ ALWAYS_INLINE size_t bitset_first_word(const bitset_shape *shape, const word *wo
 /* [any thread] Adds a member, and says what it found: the member itself, others on the way to the top, or an empty set. */
 typedef enum bitset_shared { BITSET_MEMBER, BITSET_JOINED, BITSET_BEGAN } bitset_shared;
 bitset_shared bitset_share(const bitset_shape *shape, word *words, size_t index);
-/* Adds [0, count), none of them a member; 0 < count < bits. True: the set was empty. */
-bool bitset_share_below(const bitset_shape *shape, word *words, uint32_t count);
 /* [one taker] Removes every member, calling `taken(context, word index, bits)` for each word; see zone/remote.h for
  * what is seen of concurrent shares. */
 void bitset_take(const bitset_shape *shape, word *words, void (*taken)(void *context, size_t index, uint64_t bits),

@@ -84,15 +84,18 @@ void slab_summarize(slab *s, const slab_geometry *g)
     s->summary = shape->levels > 1 ? top : top != 0;
 }
 
-static bool summary_is_valid(const word *local, uint64_t summary, const slab_geometry *g)
+/* The level under the summary. */
+static uint32_t top_of(const bitset_shape *shape) { return shape->levels > 1 ? shape->levels - 2 : 0; }
+
+uint64_t local_summary(const word *local, const slab_geometry *g)
 {
     const bitset_shape *shape = &g->shape;
-    uint32_t top = shape->levels > 1 ? shape->levels - 2 : 0; /* the level under the summary */
-    uint64_t expected = 0;
+    uint32_t top = top_of(shape);
+    uint64_t summary = 0;
     for (uint32_t i = 0; i < shape->offset[top + 1] - shape->offset[top]; i++)
         if (word_get(&local[shape->offset[top] + i]) != 0)
-            expected |= word_bit(i);
-    return summary == expected && bitset_is_summarized(shape, local, top);
+            summary |= word_bit(i);
+    return summary;
 }
 
 /* ---- format, restore ------------------------------------------------------------------------------------- */
@@ -151,10 +154,10 @@ bool slab_restore(slab *s, const slab_geometry *g)
     return true;
 }
 
-bool slab_is_valid(const slab *s, const slab_geometry *g, uint64_t summary)
+bool slab_is_valid(const slab *s, const slab_geometry *g)
 {
     const word *local = s->local, *remote = slab_remote(s, g);
-    if (!summary_is_valid(local, summary, g) || !bitset_has_no_excess(&g->shape, local) ||
+    if (!bitset_is_summarized(&g->shape, local, top_of(&g->shape)) || !bitset_has_no_excess(&g->shape, local) ||
         !bitset_has_no_excess(&g->shape, remote))
         return false;
     for (uint32_t i = 0; i < g->shape.offset[1]; i++)

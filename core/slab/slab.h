@@ -113,7 +113,9 @@ ALWAYS_INLINE uint32_t slab_free_count(const slab *s, const slab_geometry *g)
 /* Level-0 word `index` of a local set has just become non-zero / zero: tell its summary. */
 void local_raise(word *local, uint64_t *summary, const slab_geometry *g, size_t index);
 void local_lower(word *local, uint64_t *summary, const slab_geometry *g, size_t index);
-/* Makes the summary of a slab that is not current what level 0 says. */
+/* The top of the summary, from the level below it. */
+uint64_t local_summary(const word *local, const slab_geometry *g);
+/* Makes the levels in the page, and the record's summary, what level 0 says. */
 void slab_summarize(slab *s, const slab_geometry *g);
 
 /* The first word of a local set that is not zero, or SIZE_MAX. */
@@ -144,6 +146,7 @@ bool slab_is_carried(uintptr_t page, size_t page_bytes, slab_trailer *trailer);
 /* Believes the bitsets of a carried slab if they can be true, and collects what was remote. */
 bool slab_restore(slab *s, const slab_geometry *g);
 
-bool slab_is_valid(const slab *s, const slab_geometry *g, uint64_t summary);
+/* All but the summary, which the cursor may keep: that of level 0 is local_summary. */
+bool slab_is_valid(const slab *s, const slab_geometry *g);
 
 #endif

@@ -40,20 +40,6 @@ slabmalloc_status remote_deallocate(slabmalloc_sc *sc, void *pointer)
     return remote_free(sc, s, object - page);
 }
 
-void remote_hold_back(slabmalloc_sc *sc, slab *s, uint32_t count)
-{
-    const slab_geometry *g = &sc->geometry;
-    sc->held_back = count;
-    if (count == 0)
-        return;
-    /* In this order: a slot is in one of the sets at all times, so that a freer who is wrong sees it. */
-    bool began = bitset_share_below(&g->shape, slab_remote(s, g), count);
-    bitset_remove_below(s->local, count);
-    slab_summarize(s, g);
-    if (began)
-        push_pending(sc, s);
-}
-
 typedef struct collecting {
     slab *s;
     const slab_geometry *geometry;
@@ -83,14 +69,9 @@ static uint32_t collect_slab(slab *s)
     bitset_take(&c.geometry->shape, slab_remote(s, c.geometry), take_bits, &c); /* C3, C4 */
     if (c.count > 0)
         sc_note_collected(sc, s, c.count);
-    uint32_t freed_count = c.count;
-    if (s == sc->current) {
-        freed_count -= sc->held_back;
-        sc->held_back = 0;
-    }
-    sc->remote_frees += freed_count;
+    sc->remote_frees += c.count;
     sc->late_double_frees += c.doubles;
-    return freed_count;
+    return c.count;
 }
 
 size_t remote_collect(slabmalloc_sc *sc)

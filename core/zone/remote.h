@@ -36,8 +36,6 @@
 slabmalloc_status remote_deallocate(slabmalloc_sc *sc, void *object);
 slabmalloc_status remote_free(slabmalloc_sc *sc, slab *s, uintptr_t offset);
 
-/* [owner] Slots [0, count) of `s`, which is empty, go to its remote set until the owner collects. */
-void remote_hold_back(slabmalloc_sc *sc, slab *s, uint32_t count);
 /* [owner] Takes over what others freed in slabs of this allocator; returns how many objects. */
 size_t remote_collect(slabmalloc_sc *sc);
 

@@ -132,25 +132,68 @@ void *sc_advance(slabmalloc_sc *sc, void *object)
 
 /* ---- the current slab ---------------------------------------------------------------------------------- */
 
+static void start_at_random(slabmalloc_sc *sc, const slab_geometry *g)
+{
+    size_t slot = (random_next(&sc->zone->random_state) >> 32) % g->capacity, at = slot / WORD_BITS, top = at;
+    for (uint32_t level = g->shape.levels; level > 2; level--)
+        top /= WORD_BITS;
+    sc->is_starting = true;
+    sc->start_at = (uint32_t)at;
+    sc->start_bits = word_get(&sc->current_local[at]) & UINT64_MAX << slot % WORD_BITS;
+    sc->current_summary &= top == WORD_BITS - 1 ? 0 : UINT64_MAX << (top + 1);
+    cursor_end(sc);
+}
+
+/* One more of the start's own word; NULL: it has no more. */
+static void *allocate_at_start(slabmalloc_sc *sc)
+{
+    word *w = &sc->current_local[sc->start_at];
+    uint64_t bits = word_get(w), left = bits & sc->start_bits; /* some may have gone out through the cursor */
+    if (left == 0) {
+        sc->start_bits = 0;
+        return NULL;
+    }
+    sc->start_bits = left & (left - 1);
+    bits &= ~(left & (0 - left));
+    word_set(w, bits);
+    if (bits == 0)
+        local_lower(sc->current_local, &sc->current_summary, &sc->geometry, sc->start_at);
+    if (sc->start_bits == 0)
+        sc_seek_lowest(sc);
+    return (void *)(sc->current_page + (sc->start_at * (size_t)WORD_BITS + word_lowest(left)) * sc->object_bytes);
+}
+
+/* The start is over: all words are in the summary. */
+static void end_start(slabmalloc_sc *sc)
+{
+    sc->is_starting = false;
+    slab_summarize(sc->current, &sc->geometry);
+    sc->current_summary = sc->current->summary;
+    sc_seek_lowest(sc);
+}
+
 static void current_set(slabmalloc_sc *sc, slab *s)
 {
     const slab_geometry *g = &sc->geometry;
-    if (sc->zone->random_start && s->list == SLAB_EMPTY)
-        remote_hold_back(sc, s, (uint32_t)((random_next(&sc->zone->random_state) >> 32) % g->capacity));
+    bool is_starting = sc->zone->random_start && s->list == SLAB_EMPTY;
     s->list = SLAB_CURRENT;
     s->has_purged = false;
     sc->current = s;
     sc->current_page = slab_page(s);
     sc->current_local = s->local;
     sc->current_summary = s->summary;
-    sc_seek_lowest(sc);
-    ASSERT(sc->next != NO_SLOT);
+    if (is_starting)
+        start_at_random(sc, g);
+    else
+        sc_seek_lowest(sc);
 }
 
 static void current_clear(slabmalloc_sc *sc)
 {
     set_free_count(&sc->geometry, sc->current, bitset_count(&sc->geometry.shape, sc->current_local));
     sc->current = NULL;
+    sc->is_starting = false;
+    sc->start_bits = 0;
     sc->current_page = NO_PAGE;
     cursor_end(sc);
 }
@@ -233,7 +276,15 @@ static slab *choose(slabmalloc_sc *sc)
 
 void *sc_allocate_slow(slabmalloc_sc *sc)
 {
+    if (sc->start_bits != 0) {
+        void *object = allocate_at_start(sc);
+        if (object != NULL)
+            return object;
+        sc_seek_lowest(sc);
+    }
     remote_collect(sc);
+    if (sc->next == NO_SLOT && sc->is_starting)
+        end_start(sc);
     if (sc->next == NO_SLOT) {
         slab *chosen = choose(sc);
         if (chosen == NULL)
@@ -246,7 +297,7 @@ void *sc_allocate_slow(slabmalloc_sc *sc)
         }
         current_set(sc, chosen);
     }
-    return sc_allocate(sc);
+    return sc->start_bits != 0 ? allocate_at_start(sc) : sc_allocate(sc);
 }
 
 /* ---- frees that are not on the hot path ------------------------------------------------------------------ */

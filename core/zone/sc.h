@@ -16,12 +16,15 @@
  *
  * The cursor. `next` is the slot that the next allocation returns, known beforehand, so that neither the scan for it
  * nor the free before it delays the caller:
- *     next == NO_SLOT and next_word == NULL  <=>  the current slab, if there is one, has no slot in its local set;
+ *     next == NO_SLOT and next_word == NULL  <=>  the current slab, if there is one, has no slot in its local set (or is at
+ *     its random start, see below);
  *     else next is the lowest slot of that set, next_word the word of its bit, next_base the slot of that word's bit 0.
  * So the cursor's word is never empty, and a free into it needs nothing of the summary. A free below next moves it back:
  * a client's zone hands out the lowest free slot of its current slab, always.
- * Random start: when an empty slab becomes current, its slots below a random one move to its remote set, as if others
- * had freed them, and come back when the rest is used up and the owner collects.
+ * Random start: an empty slab that becomes current is first filled from a random slot on. That is a matter of the cursor alone:
+ * while `is_starting`, current_summary has the words above the start's, and those in which something was freed meanwhile; the
+ * start's own word is served bit by bit (`start_bits` of word `start_at`, by sc_allocate_slow, since the hot path knows
+ * lowest bits only), and next may be NO_SLOT meanwhile. When all that is used up the summary becomes whole.
  *
  * The hot paths call nothing but at their end.
  */
@@ -55,10 +58,12 @@ struct slabmalloc_sc {
     uint64_t current_summary; /* see slab.h */
     uint32_t index;           /* of the class */
     uint32_t bands;           /* bit b: lists[b] has a slab */
-    uint32_t held_back;       /* slots in the remote set of `current` that nobody freed: random start */
-    slab *lists[SLAB_LISTS];  /* fronts */
-    slab *backs[SLAB_BANDS];  /* of a band that is not empty */
-    size_t pages;             /* slabs of this class */
+    uint32_t start_at;        /* random start */
+    uint64_t start_bits;
+    bool is_starting;
+    slab *lists[SLAB_LISTS]; /* fronts */
+    slab *backs[SLAB_BANDS]; /* of a band that is not empty */
+    size_t pages;            /* slabs of this class */
     uint64_t pages_taken, pages_returned, remote_frees, late_double_frees;
 
     /* Slabs with remote frees to collect, a lock-free stack: others push, the owner takes all. On a line of its own. */
@@ -102,11 +107,9 @@ NOINLINE void *sc_advance(slabmalloc_sc *sc, void *object);
 /* Up to `count` objects, in the order of as many calls of sc_allocate; returns how many. */
 size_t sc_allocate_many(slabmalloc_sc *sc, void **objects, size_t count);
 
-ALWAYS_INLINE void *sc_allocate(slabmalloc_sc *sc)
+/* The object at the cursor, which is sc->next and no NO_SLOT. */
+ALWAYS_INLINE void *sc_allocate_next(slabmalloc_sc *sc, uintptr_t object)
 {
-    uintptr_t object = sc->next;
-    if (UNLIKELY(object == NO_SLOT))
-        return sc_allocate_slow(sc);
     uint64_t bits = word_get(sc->next_word);
     bits &= bits - 1;
     word_set(sc->next_word, bits);
@@ -114,6 +117,12 @@ ALWAYS_INLINE void *sc_allocate(slabmalloc_sc *sc)
         return sc_advance(sc, (void *)object);
     sc->next = sc->next_base + word_lowest(bits) * sc->object_bytes;
     return (void *)object;
+}
+
+ALWAYS_INLINE void *sc_allocate(slabmalloc_sc *sc)
+{
+    uintptr_t object = sc->next;
+    return UNLIKELY(object == NO_SLOT) ? sc_allocate_slow(sc) : sc_allocate_next(sc, object);
 }
 
 /* ---- deallocate ---------------------------------------------------------------------------------------- */

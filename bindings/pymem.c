@@ -34,7 +34,7 @@ typedef struct domain {
     bool is_installed;
 } domain;
 
-enum { BLOCKS_PER_TICK = 256 };
+enum { BLOCKS_PER_TICK = 128 };
 
 static domain domains[PYMEM_DOMAINS] = {[PYMEM_OBJ] = {.name = "obj", .until_tick = BLOCKS_PER_TICK},
                                         [PYMEM_MEM] = {.name = "mem", .until_tick = BLOCKS_PER_TICK}};

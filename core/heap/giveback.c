@@ -15,7 +15,7 @@
 #include "base/check.h"
 #include "slab/pager.h"
 
-enum { TICK_VISITS = 128, TICK_PURGES = 48, SWEEP_ROUNDS = 3, DRAINS_PER_TICK = 64 };
+enum { TICK_VISITS = 1024, TICK_PURGES = 128, SWEEP_ROUNDS = 3, DRAINS_PER_TICK = 64 };
 
 /* `seen` of a page whose slab was swept at this count, and is current: it may be drawn on, so nothing is known of it. */
 enum { SEEN_SWEPT = 0x8000 };

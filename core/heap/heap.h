@@ -78,7 +78,7 @@ typedef struct space_stats {
     size_t resting_bytes;                   /* free pages and large objects, not purged yet */
     uint64_t given_back_bytes;              /* purged or unmapped so far */
     size_t reserved_bytes, bookkeeping_bytes;
-    uint64_t remote_frees;             /* collected so far */
+    uint64_t remote_frees;             /* collected, or still to be */
     size_t large_objects, large_bytes; /* of the live ones */
     uint64_t large_reused;             /* large objects served from what rested */
     size_t heaps, abandoned_heaps;

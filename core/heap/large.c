@@ -44,43 +44,6 @@ bool large_init(large_space *l)
 
 /* ---- records --------------------------------------------------------------------------------------------- */
 
-/* Twice the buckets, if there is memory for them; the old ones stay in the store: together less than the new. */
-static void grow(large_space *l)
-{
-    size_t old_count = l->bucket_count;
-    large_block **old = l->buckets, **buckets = store_take(&l->store, 2 * old_count * sizeof(large_block *));
-    if (buckets == NULL)
-        return;
-    l->buckets = buckets;
-    l->bucket_count = 2 * old_count;
-    for (size_t i = 0; i < old_count; i++)
-        for (large_block *b = old[i], *next; b != NULL; b = next) {
-            next = b->next;
-            large_block **at = &l->buckets[bucket_of(l, b->address)];
-            b->next = *at;
-            *at = b;
-        }
-}
-
-static void enter(large_space *l, large_block *b)
-{
-    if (l->live_count >= l->bucket_count)
-        grow(l);
-    large_block **at = &l->buckets[bucket_of(l, b->address)];
-    b->next = *at;
-    *at = b;
-    l->live_count++;
-    l->live_bytes += b->bytes;
-    l->peak_bytes = max_size(l->peak_bytes, l->live_bytes + l->resting_bytes);
-}
-
-static void leave(large_space *l, large_block **at)
-{
-    l->live_count--;
-    l->live_bytes -= (*at)->bytes;
-    *at = (*at)->next;
-}
-
 static large_block *record_new(large_space *l)
 {
     large_block *b = l->unused;
@@ -126,26 +89,92 @@ static size_t rest_unmap(large_space *l, large_block *b)
     return held;
 }
 
-/* The resting block that serves the request with the least waste, at most a quarter of it; NULL: there is none. */
+/* The resting block that serves the request with the least waste, at most a quarter of it; else the largest of those that have
+ * half of it or more, which grows: what grows by steps then takes its own memory along. NULL: there is none. */
 static large_block *rest_choose(const large_space *l, size_t bytes, size_t align)
 {
-    large_block *best = NULL;
-    for (large_block *b = l->newest; b != NULL; b = b->older)
-        if (b->bytes >= bytes && b->bytes - bytes <= bytes / WASTE_SHARE && b->address % align == 0 &&
-            (best == NULL || b->bytes < best->bytes))
-            best = b;
-    return best;
+    large_block *best = NULL, *half = NULL;
+    for (large_block *b = l->newest; b != NULL; b = b->older) {
+        if (b->address % align != 0)
+            continue;
+        if (b->bytes >= bytes) {
+            if (b->bytes - bytes <= bytes / WASTE_SHARE && (best == NULL || b->bytes < best->bytes))
+                best = b;
+        } else if (b->bytes >= bytes / 2 && align <= SLABMALLOC_MIN_PAGE_BYTES && b->purged_bytes == 0 &&
+                   (half == NULL || b->bytes > half->bytes)) {
+            half = b;
+        }
+    }
+    return best != NULL ? best : half;
+}
+
+/* A resting block of at least `bytes`, which rests no more; NULL: there is none. */
+static large_block *rest_take(large_space *l, size_t bytes, size_t align)
+{
+    large_block *b = rest_choose(l, bytes, align);
+    if (b == NULL)
+        return NULL;
+    if (b->bytes < bytes) {
+        void *grown = slabmalloc_os_remap((void *)b->address, b->bytes, bytes);
+        if (grown == NULL)
+            return NULL;
+        l->resting_bytes += bytes - b->bytes;
+        b->address = (uintptr_t)grown;
+        b->bytes = bytes;
+    }
+    rest_end(l, b);
+    l->reused_count++;
+    return b;
+}
+
+/* ---- live blocks ------------------------------------------------------------------------------------------ */
+
+/* Twice the buckets, if there is memory for them; the old ones stay in the store: together less than the new. */
+static void grow(large_space *l)
+{
+    size_t old_count = l->bucket_count;
+    large_block **old = l->buckets, **buckets = store_take(&l->store, 2 * old_count * sizeof(large_block *));
+    if (buckets == NULL)
+        return;
+    l->buckets = buckets;
+    l->bucket_count = 2 * old_count;
+    for (size_t i = 0; i < old_count; i++)
+        for (large_block *b = old[i], *next; b != NULL; b = next) {
+            next = b->next;
+            large_block **at = &l->buckets[bucket_of(l, b->address)];
+            b->next = *at;
+            *at = b;
+        }
+}
+
+static void enter(large_space *l, large_block *b)
+{
+    if (l->live_count >= l->bucket_count)
+        grow(l);
+    large_block **at = &l->buckets[bucket_of(l, b->address)];
+    b->next = *at;
+    *at = b;
+    l->live_count++;
+    l->live_bytes += b->bytes;
+    while (l->oldest != NULL && l->live_bytes + l->resting_bytes > l->peak_bytes)
+        rest_unmap(l, l->oldest);
+    l->peak_bytes = max_size(l->peak_bytes, l->live_bytes + l->resting_bytes);
+}
+
+static void leave(large_space *l, large_block **at)
+{
+    l->live_count--;
+    l->live_bytes -= (*at)->bytes;
+    *at = (*at)->next;
 }
 
 /* ---- the face -------------------------------------------------------------------------------------------- */
 
 static void *allocate_locked(large_space *l, size_t bytes, size_t align, bool *is_zero)
 {
-    large_block *b = rest_choose(l, bytes, align);
+    large_block *b = rest_take(l, bytes, align);
     if (b != NULL) {
-        rest_end(l, b);
         *is_zero = b->purged_bytes == b->bytes;
-        l->reused_count++;
     } else {
         b = record_new(l);
         if (b == NULL)
@@ -221,6 +250,14 @@ void *large_resize(large_space *l, void *object, size_t bytes)
     }
     pthread_mutex_unlock(&l->lock);
     return moved;
+}
+
+void large_shed(large_space *l, size_t bytes)
+{
+    pthread_mutex_lock(&l->lock);
+    for (size_t shed = 0; shed < bytes && l->oldest != NULL;)
+        shed += rest_unmap(l, l->oldest);
+    pthread_mutex_unlock(&l->lock);
 }
 
 bool large_decay(large_space *l, uint64_t before_ms)

@@ -103,6 +103,7 @@ void *space_take_page(space *s, size_t page_bytes)
     pthread_mutex_lock(&s->lock);
     void *page = NULL;
     uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
+    bool is_fresh = s->ranges[0].arena.resting_count < page_bytes / ARENA_UNIT_BYTES;
     for (uint32_t i = 0; page == NULL && i < count; i++)
         page = arena_take(&s->ranges[i].arena, page_bytes);
     if (page == NULL) {
@@ -112,6 +113,8 @@ void *space_take_page(space *s, size_t page_bytes)
     if (page != NULL)
         atomic_fetch_add_explicit(&s->in_use_bytes, page_bytes, memory_order_relaxed);
     pthread_mutex_unlock(&s->lock);
+    if (is_fresh)
+        large_shed(&s->large, page_bytes);
     return page;
 }
 

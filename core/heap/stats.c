@@ -10,8 +10,10 @@ static void count_slab(space_stats *stats, const slab *s)
 {
     const slabmalloc_sc *sc = s->sc;
     const slab_geometry *g = &sc->geometry;
-    uint32_t free_count = bitset_count(&g->shape, s->local) + bitset_count(&g->shape, slab_remote(s, g));
+    uint32_t remote_count = bitset_count(&g->shape, slab_remote(s, g));
+    size_t free_count = (size_t)bitset_count(&g->shape, s->local) + remote_count;
     uint32_t live = g->capacity - (uint32_t)min_size(free_count, g->capacity);
+    stats->remote_frees += remote_count;
     space_class_stats *row = &stats->classes[sc->index];
     row->object_bytes = g->object_bytes;
     row->pages_bytes += g->page_bytes;

@@ -34,10 +34,8 @@ typedef struct domain {
     bool is_installed;
 } domain;
 
-enum { BLOCKS_PER_TICK = 128 };
-
-static domain domains[PYMEM_DOMAINS] = {[PYMEM_OBJ] = {.name = "obj", .until_tick = BLOCKS_PER_TICK},
-                                        [PYMEM_MEM] = {.name = "mem", .until_tick = BLOCKS_PER_TICK}};
+static domain domains[PYMEM_DOMAINS] = {[PYMEM_OBJ] = {.name = "obj", .until_tick = HEAP_CALLS_PER_TICK},
+                                        [PYMEM_MEM] = {.name = "mem", .until_tick = HEAP_CALLS_PER_TICK}};
 static const int python_domains[PYMEM_DOMAINS] = {[PYMEM_OBJ] = 2, [PYMEM_MEM] = 1}; /* of PyMemAllocatorDomain */
 static heap *the_heap;
 static owner_check owner;
@@ -69,14 +67,14 @@ static void *pass_calloc(domain *d, size_t count, size_t bytes)
 /* ---- the hooks ------------------------------------------------------------------------------------------------ */
 
 /* Each domain counts down to the next tick: the heap gives memory back in small steps, which its callers owe it.
- *     served_blocks = ticks x BLOCKS_PER_TICK + BLOCKS_PER_TICK - until_tick
+ *     served_blocks = ticks x HEAP_CALLS_PER_TICK + HEAP_CALLS_PER_TICK - until_tick
  * Hooks call what is rare at their end, so that they have no frame. */
 
 static void *count_served(domain *d, void *block, size_t bytes)
 {
     d->counters.served_bytes += bytes;
     if (--d->until_tick == 0) {
-        d->until_tick = BLOCKS_PER_TICK;
+        d->until_tick = HEAP_CALLS_PER_TICK;
         d->ticks++;
         heap_tick(the_heap);
     }
@@ -133,6 +131,8 @@ static NOINLINE void free_by_another(domain *d, void *block)
 
 static NOINLINE void free_slowly(domain *d, void *block)
 {
+    if (block == NULL)
+        return;
     if (!owner_is_caller(&owner)) {
         free_by_another(d, block);
         return;
@@ -262,7 +262,7 @@ pymem_counters pymem_count(pymem_domain domain)
 {
     struct domain *d = &domains[domain];
     pymem_counters counters = d->counters;
-    counters.served_blocks = (d->ticks + 1) * BLOCKS_PER_TICK - d->until_tick;
+    counters.served_blocks = (d->ticks + 1) * HEAP_CALLS_PER_TICK - d->until_tick;
     counters.freed_blocks += atomic_load_explicit(&d->remote_frees, memory_order_relaxed);
     counters.passed_blocks = atomic_load_explicit(&d->passed_blocks, memory_order_relaxed);
     counters.passed_bytes = atomic_load_explicit(&d->passed_bytes, memory_order_relaxed);

@@ -17,8 +17,6 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { CALLS_PER_TICK = 256 };
-
 static const char domain[] = "malloc";
 
 /* ---- allocate -------------------------------------------------------------------------------------------- */
@@ -33,7 +31,8 @@ static NOINLINE void *refused(void)
 static NOINLINE void *tick_and_return(heap *h, void *block)
 {
     int reason = errno;
-    h->calls_until_tick = CALLS_PER_TICK;
+    atomic_store_explicit(&h->calls_until_tick, HEAP_CALLS_PER_TICK, memory_order_relaxed);
+    heap_count(&h->counters.ticks, 1);
     heap_tick(h);
     errno = reason;
     return block;
@@ -43,11 +42,10 @@ ALWAYS_INLINE void *served(heap *h, void *block, size_t bytes)
 {
     if (UNLIKELY(block == NULL))
         return refused();
-    heap_count(&h->counters.served_blocks, 1);
     heap_count(&h->counters.served_bytes, bytes);
-    if (UNLIKELY(h->calls_until_tick-- == 0))
-        return tick_and_return(h, block);
-    return block;
+    uint32_t calls = atomic_load_explicit(&h->calls_until_tick, memory_order_relaxed) - 1;
+    atomic_store_explicit(&h->calls_until_tick, calls, memory_order_relaxed);
+    return UNLIKELY(calls == 0) ? tick_and_return(h, block) : block;
 }
 
 ALWAYS_INLINE heap *own_heap(void)
@@ -56,18 +54,25 @@ ALWAYS_INLINE heap *own_heap(void)
     return LIKELY(h != NULL) ? h : thread_heap_open();
 }
 
-static NOINLINE void *malloc_first(size_t bytes)
+static NOINLINE void *malloc_slowly(size_t bytes)
 {
-    heap *h = thread_heap_open();
+    heap *h = own_heap();
     return h == NULL ? refused() : served(h, heap_allocate(h, bytes), bytes);
 }
 
 EXPORT void *malloc(size_t bytes)
 {
     heap *h = thread_heap;
-    if (UNLIKELY(h == NULL))
-        return malloc_first(bytes);
-    return served(h, heap_allocate(h, bytes), bytes);
+    if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
+        return malloc_slowly(bytes);
+    slabmalloc_sc *sc = heap_sc_of_small(h, bytes);
+    uintptr_t object = sc->next;
+    uint32_t calls = atomic_load_explicit(&h->calls_until_tick, memory_order_relaxed) - 1;
+    if (UNLIKELY(object == NO_SLOT) || UNLIKELY(calls == 0))
+        return malloc_slowly(bytes);
+    atomic_store_explicit(&h->calls_until_tick, calls, memory_order_relaxed);
+    heap_count(&h->counters.served_bytes, bytes);
+    return sc_allocate_next(sc, object);
 }
 
 EXPORT void *calloc(size_t count, size_t bytes)
@@ -133,11 +138,9 @@ EXPORT void *pvalloc(size_t bytes)
 
 /* ---- free ------------------------------------------------------------------------------------------------ */
 
-/* What was not freed: NULL, or a wrong address. */
-static NOINLINE void not_freed(void *block, slabmalloc_status status)
+/* A wrong address. */
+_Noreturn static void not_freed(void *block, slabmalloc_status status)
 {
-    if (block == NULL)
-        return;
     space *s = process_space();
     if (s == NULL)
         abort();
@@ -157,16 +160,29 @@ static NOINLINE void free_without_heap(void *block)
         atomic_fetch_add_explicit(&s->frees_without_heap, 1, memory_order_relaxed);
 }
 
-EXPORT void free(void *block)
+static NOINLINE void free_slowly(void *block)
 {
     heap *h = thread_heap;
-    if (UNLIKELY(h == NULL)) {
+    if (block == NULL)
+        return;
+    if (h == NULL) {
         free_without_heap(block);
         return;
     }
+    int reason = errno;
     slabmalloc_status status = heap_free(h, block);
-    if (UNLIKELY(status != SLABMALLOC_OK))
+    errno = reason;
+    if (status != SLABMALLOC_OK)
         not_freed(block, status);
+    else
+        heap_count(&h->counters.freed_blocks, 1);
+}
+
+EXPORT void free(void *block)
+{
+    heap *h = thread_heap;
+    if (UNLIKELY(h == NULL) || UNLIKELY(!heap_free_quickly(h, block)))
+        free_slowly(block);
     else
         heap_count(&h->counters.freed_blocks, 1);
 }

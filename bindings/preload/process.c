@@ -31,7 +31,9 @@ static bool count_malloc(pymem_counters *counters)
         return true;
     pthread_mutex_lock(&s->lock);
     for (const heap *h = s->heaps; h != NULL; h = h->next) {
-        counters->served_blocks += atomic_load_explicit(&h->counters.served_blocks, memory_order_relaxed);
+        counters->served_blocks +=
+            (atomic_load_explicit(&h->counters.ticks, memory_order_relaxed) + 1) * HEAP_CALLS_PER_TICK -
+            atomic_load_explicit(&h->calls_until_tick, memory_order_relaxed);
         counters->served_bytes += atomic_load_explicit(&h->counters.served_bytes, memory_order_relaxed);
         counters->freed_blocks += atomic_load_explicit(&h->counters.freed_blocks, memory_order_relaxed);
         counters->resized_blocks += atomic_load_explicit(&h->counters.resized_blocks, memory_order_relaxed);

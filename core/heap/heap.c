@@ -64,7 +64,13 @@ static heap *heap_new(space *s)
     if (h == NULL)
         return NULL;
     const range *first = &s->ranges[0];
-    *h = (heap){.base = first->arena.base, .bytes = first->arena.reserved_bytes, .slabs = first->slabs, .space = s};
+    *h = (heap){
+        .base = first->arena.base,
+        .bytes = first->arena.reserved_bytes,
+        .slabs = first->slabs,
+        .space = s,
+        .calls_until_tick = HEAP_CALLS_PER_TICK,
+    };
     slabmalloc_pager pager = {.allocate = page_allocate, .release = page_release, .context = h};
     slabmalloc_zone_options options = {
         .classes = heap_classes(),

@@ -23,11 +23,15 @@
 #define HEAP_ALIGN_BYTES 16                      /* of every object */
 
 /* What an owner asked for, counted by whoever serves him; goes on with the next owner. Written by the owner alone, with plain
- * moves, and read by anyone. */
+ * moves, and read by anyone.
+ *     blocks served = (ticks + 1) x HEAP_CALLS_PER_TICK - calls_until_tick */
+enum { HEAP_CALLS_PER_TICK = 128 };
+
 typedef struct heap_counters {
-    _Atomic uint64_t served_blocks, served_bytes; /* as requested when the block was made */
-    _Atomic uint64_t freed_blocks;                /* of any heap */
-    _Atomic uint64_t resized_blocks;              /* left in place */
+    _Atomic uint64_t ticks;
+    _Atomic uint64_t served_bytes;   /* as requested when the block was made */
+    _Atomic uint64_t freed_blocks;   /* of any heap */
+    _Atomic uint64_t resized_blocks; /* left in place */
 } heap_counters;
 
 ALWAYS_INLINE void heap_count(_Atomic uint64_t *counter, uint64_t more)
@@ -51,7 +55,7 @@ typedef struct heap {
 
     space *space;
     heap_counters counters;
-    uint32_t calls_until_tick;              /* of whoever calls heap_tick by it */
+    _Atomic uint32_t calls_until_tick;      /* of whoever calls heap_tick by it */
     uint64_t drains;                        /* slabs that changed lists by frees, so far */
     size_t visit_range, visit, visits_left; /* the sweep */
     uint32_t rounds_left;
@@ -152,11 +156,23 @@ ALWAYS_INLINE bool heap_free_quickly_in_current(slabmalloc_sc *sc, uintptr_t obj
     uint64_t bit = UINT64_C(1) << slot.value % WORD_BITS, old = word_get(w);
     if (UNLIKELY((old & bit) != 0) || UNLIKELY(atomic_load_explicit(&sc->pending, memory_order_relaxed) != NULL))
         return false;
-    if (w != sc->next_word && (old == 0 || object < sc->next))
+    if (w == sc->next_word) {
+        word_set(w, old | bit);
+        if (object < sc->next)
+            sc->next = object;
+        return true;
+    }
+    bool is_below = object < sc->next;
+    if (UNLIKELY(slab_is_deep(&sc->geometry)) ||
+        UNLIKELY(is_below && old != 0)) /* then it may not be its word's lowest */
         return false;
     word_set(w, old | bit);
-    if (object < sc->next)
+    word_add(&sc->current_summary, slot.value / WORD_BITS);
+    if (is_below) {
+        sc->next_word = w;
         sc->next = object;
+        sc->next_base = object - slot.value % WORD_BITS * sc->object_bytes;
+    }
     return true;
 }
 

@@ -197,6 +197,28 @@ static void a_trim_reaches_other_heaps(void)
     space_destroy(s);
 }
 
+/* An abandoned heap has no next tick; what is empty there goes back all the same. */
+static void a_trim_reaches_abandoned_heaps(void)
+{
+    enum { OBJECTS = 1000 };
+    space *s = space_new(RESERVE_LEAST, 1, 1000000);
+    heap *mine = heap_of(s), *other = heap_of(s);
+    static char *objects[OBJECTS];
+    for (size_t i = 0; i < OBJECTS; i++)
+        REQUIRE((objects[i] = heap_allocate(other, 2000)) != NULL);
+    heap_abandon(other);
+    heap_tick(mine); /* it is looked after while all of them are live */
+    for (size_t i = 0; i < OBJECTS; i++)
+        CHECK_OK(heap_free(mine, objects[i]));
+    for (int i = 0; i < 10; i++) {
+        heap_trim(mine);
+        heap_tick(mine);
+    }
+    CHECK_HEAP(mine, 0);
+    CHECK_EQUAL(space_statistics(s).mapped_bytes, 0);
+    space_destroy(s);
+}
+
 /* ---- many abandoned heaps, each with much to collect, and a thread with a small stack that looks after them ---- */
 
 enum { MANY = 600, EACH = 600 };
@@ -252,6 +274,7 @@ int main(void)
     RUN(every_abandoned_heap_is_tended_by_rare_ticks);
     RUN(ten_thousand_owners);
     RUN(a_trim_reaches_other_heaps);
+    RUN(a_trim_reaches_abandoned_heaps);
     RUN(many_abandoned_heaps_and_a_small_stack);
     return check_finish();
 }

@@ -124,6 +124,25 @@ static void partial_slabs_go_back(size_t bytes, size_t count, size_t kept)
 static void partial_slabs_of_small_objects_go_back(void) { partial_slabs_go_back(96, 100000, 400); }
 static void partial_slabs_of_medium_objects_go_back(void) { partial_slabs_go_back(40000, 300, 26); }
 
+/* The owner is gone, and others free: whoever ticks does it for him. */
+static void partial_slabs_of_an_abandoned_heap_go_back(void)
+{
+    enum { COUNT = 60000, BYTES = 96, KEPT = 400 };
+    space *s = space_new(RESERVE_LEAST, 1, DECAY_MS);
+    heap *h = heap_of(s), *other = heap_of(s);
+    char **objects = objects_new(other, COUNT, BYTES);
+    extent e = extent_of(objects, COUNT);
+    e.most = resident_of(e.begin, e.bytes) / 3;
+    heap_abandon(other);
+    objects_free(h, objects, COUNT, KEPT);
+    CHECK(tick_until(h, little_is_resident, &e));
+    CHECK_HEAP(h, COUNT / KEPT);
+    for (size_t i = 0; i < COUNT; i += KEPT)
+        CHECK((unsigned char)objects[i][0] == i % 250 + 1 && (unsigned char)objects[i][BYTES - 1] == i % 250 + 1);
+    free(objects);
+    space_destroy(s);
+}
+
 /* All objects of the class lie in the current slab, or the one before: no other slab ever takes them over. */
 static void current_slabs_go_back(bool is_all_there_is)
 {
@@ -252,6 +271,7 @@ int main(void)
     RUN(whole_pages_go_back_within_a_few_windows);
     RUN(partial_slabs_of_small_objects_go_back);
     RUN(partial_slabs_of_medium_objects_go_back);
+    RUN(partial_slabs_of_an_abandoned_heap_go_back);
     RUN(current_slabs_go_back_among_others);
     RUN(current_slabs_go_back_that_are_all_there_is);
     RUN(what_is_needed_again_stays);

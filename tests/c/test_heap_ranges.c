@@ -175,6 +175,31 @@ static int work_until_refused(void)
     return 0;
 }
 
+/* Free memory of ours is no reason for the system to refuse: it goes back first. */
+static int rest_then_ask(void)
+{
+    heap *h = heap_open(limited_space);
+    REQUIRE(h != NULL);
+    size_t count = 0;
+    while (count < MOST && (limited_objects[count] = heap_allocate(h, 400 * KIB)) != NULL)
+        count++;
+    CHECK(count > 20 && count < MOST);
+    for (size_t i = 0; i < count; i++)
+        CHECK_OK(heap_free(h, limited_objects[i]));
+    CHECK(heap_allocate(h, count * 200 * KIB) != NULL);
+    CHECK_HEAP(h, 1);
+    return 0;
+}
+
+static void what_rests_is_not_refused(void)
+{
+    if (!limits_are_kept())
+        return;
+    limited_space = space_new(RESERVE_LEAST, 1, 1000);
+    CHECK_EQUAL(in_limited_child(16 * (size_t)MIB, rest_then_ask), 0);
+    space_destroy(limited_space);
+}
+
 static void every_step_may_be_refused(void)
 {
     if (!limits_are_kept())
@@ -199,6 +224,7 @@ int main(void)
 {
     RUN(objects_of_all_kinds_in_further_ranges);
     RUN(memory_of_further_ranges_goes_back);
+    RUN(what_rests_is_not_refused);
     RUN(every_step_may_be_refused);
     return check_finish();
 }

@@ -28,7 +28,8 @@ static inline void check_heap(heap *h, size_t live_objects, const char *file, in
     check_equal(stats.live_bytes + stats.free_bytes + stats.tail_bytes + stats.resting_bytes, stats.mapped_bytes, file,
                 line, "live + free + tail + resting bytes");
     check_true(stats.mapped_bytes <= stats.peak_mapped_bytes, file, line, "mapped_bytes <= peak_mapped_bytes");
-    check_equal((stats.mapped_bytes - stats.large_bytes) % HEAP_PAGE_BYTES, 0, file, line, "mapped_bytes % page");
+    size_t large_bytes = stats.large_bytes + h->space->large.resting_bytes;
+    check_equal((stats.mapped_bytes - large_bytes) % HEAP_PAGE_BYTES, 0, file, line, "bytes of pages % page");
 }
 #define CHECK_HEAP(h, live) check_heap((h), (live), __FILE__, __LINE__)
 

@@ -16,6 +16,8 @@
 #include "slab/pager.h"
 
 enum { TICK_VISITS = 1024, TICK_PURGES = 128, SWEEP_ROUNDS = 3, DRAINS_PER_TICK = 64 };
+/* Empty pages that leave an abandoned heap in one step. */
+enum { TEND_SMALL_PAGES = 32, TEND_MEDIUM_PAGES = 2 };
 
 /* `seen` of a page whose slab was swept at this count, and is current: it may be drawn on, so nothing is known of it. */
 enum { SEEN_SWEPT = 0x8000 };
@@ -57,7 +59,7 @@ static void purge_run(sweeping *w, size_t begin, size_t end)
     for (size_t i = begin; i < end; i++)
         w->purged[i / per_unit] |= (uint16_t)(1u << i % per_unit);
     slabmalloc_os_purge((void *)(slab_page(w->s) + begin * w->os_bytes), (end - begin) * w->os_bytes);
-    w->h->swept_bytes += (end - begin) * w->os_bytes;
+    heap_count(&w->h->swept_bytes, (end - begin) * w->os_bytes);
     w->calls++;
 }
 
@@ -83,11 +85,18 @@ static size_t sweep_slab(heap *h, range *r, slab *s)
 
 /* ---- the sweep ------------------------------------------------------------------------------------------- */
 
+/* The heap's own slab whose page begins at `unit`, or NULL. Other heaps' records are not looked at: they have owners. */
+static slab *own_slab_at(const heap *h, const range *r, size_t unit)
+{
+    slab *s = registry_probe(&h->zone->registry, r->arena.base + unit * ARENA_UNIT_BYTES);
+    return s == &registry_nothing ? NULL : s;
+}
+
 /* Visits the page that begins at `unit`; returns the calls of the system made. */
 static size_t visit(heap *h, range *r, size_t unit)
 {
-    slab *s = atomic_load_explicit(&r->slabs[unit], memory_order_relaxed);
-    if (s == NULL || s->sc->zone != h->zone || slab_page(s) != r->arena.base + unit * ARENA_UNIT_BYTES)
+    slab *s = own_slab_at(h, r, unit);
+    if (s == NULL)
         return 0;
     bool is_current = s == s->sc->current;
     if (!is_current && s->list == SLAB_FULL)
@@ -125,9 +134,11 @@ static void sweep(heap *h, uint64_t now_ms)
 {
     size_t calls = 0;
     if (h->visits_left == 0) {
-        if (h->rounds_left == 0 || now_ms < h->next_round_ms)
+        /* Frees in current slabs drain nothing: so there is a round now and then in any case. */
+        uint64_t begin_ms = h->rounds_left > 0 ? h->next_round_ms : h->next_round_ms + h->space->options.decay_ms;
+        if (now_ms < begin_ms)
             return;
-        h->rounds_left--;
+        h->rounds_left -= h->rounds_left > 0;
         h->next_round_ms = now_ms + h->space->options.decay_ms / 2;
         h->visits_left = all_units(h->space);
     }
@@ -143,32 +154,43 @@ void heap_note_drained(void *context, slab *s)
     heap *h = context;
     slabmalloc_sc *sc = s->sc;
     h->rounds_left = SWEEP_ROUNDS;
+    if (h->is_busy)
+        return;
     if (s->list == SLAB_EMPTY && (sc->bands != 0 || s->next != NULL))
         slabmalloc_zone_reclaim(h->zone, (int)sc->index, sc->geometry.page_bytes, 1, NULL, NULL);
     if (++h->drains % DRAINS_PER_TICK == 0)
         heap_tick(h);
 }
 
-static size_t trim_own(heap *h)
+/* Up to so many empty pages of each kind leave. */
+static size_t reclaim(heap *h, size_t small_count, size_t medium_count)
 {
-    uint64_t before = h->swept_bytes;
+    return slabmalloc_zone_reclaim(h->zone, -1, HEAP_PAGE_BYTES, small_count, NULL, NULL) +
+           slabmalloc_zone_reclaim(h->zone, -1, HEAP_MEDIUM_PAGE_BYTES, medium_count, NULL, NULL);
+}
+
+static void trim_own(heap *h)
+{
+    bool was_busy = h->is_busy;
+    h->is_busy = true;
     slabmalloc_zone_collect(h->zone);
-    slabmalloc_zone_reclaim(h->zone, -1, HEAP_PAGE_BYTES, SIZE_MAX, NULL, NULL);
-    slabmalloc_zone_reclaim(h->zone, -1, HEAP_MEDIUM_PAGE_BYTES, SIZE_MAX, NULL, NULL);
+    reclaim(h, SIZE_MAX, SIZE_MAX);
     for (uint32_t i = 0; i < atomic_load_explicit(&h->space->range_count, memory_order_acquire); i++) {
         range *r = &h->space->ranges[i];
         for (size_t unit = 0; unit < units_in_use(r); unit++) {
-            slab *s = atomic_load_explicit(&r->slabs[unit], memory_order_relaxed);
-            if (s != NULL && s->sc->zone == h->zone && slab_page(s) == r->arena.base + unit * ARENA_UNIT_BYTES &&
-                (s == s->sc->current || s->list < SLAB_BANDS))
+            slab *s = own_slab_at(h, r, unit);
+            if (s != NULL && (s == s->sc->current || s->list < SLAB_BANDS))
                 sweep_slab(h, r, s);
         }
     }
-    return (size_t)(h->swept_bytes - before);
+    h->is_busy = was_busy;
 }
 
 void heap_tick(heap *h)
 {
+    if (h->is_busy)
+        return;
+    h->is_busy = true;
     if (UNLIKELY(atomic_load_explicit(&h->trim_wanted, memory_order_relaxed))) {
         atomic_store_explicit(&h->trim_wanted, false, memory_order_relaxed);
         trim_own(h);
@@ -176,10 +198,13 @@ void heap_tick(heap *h)
     uint64_t now_ms = space_now_ms();
     sweep(h, now_ms);
     space_decay(h->space, now_ms);
+    h->is_busy = false;
 }
 
-/* An abandoned heap, for a while the caller's: what others freed there is collected, empty pages leave. */
-void heap_tend_abandoned(space *s, uint64_t now_ms)
+/* ---- heaps without an owner -------------------------------------------------------------------------------- */
+
+/* The first abandoned heap that is due, for a while the caller's; NULL: none is. */
+static heap *borrow(space *s, uint64_t now_ms)
 {
     pthread_mutex_lock(&s->lock);
     heap **at = &s->abandoned;
@@ -191,24 +216,58 @@ void heap_tend_abandoned(space *s, uint64_t now_ms)
         h->state = HEAP_OWNED;
     }
     pthread_mutex_unlock(&s->lock);
+    return h;
+}
+
+void heap_tend_abandoned(space *s, uint64_t now_ms)
+{
+    heap *h = borrow(s, now_ms);
     if (h == NULL)
         return;
-    h->next_tending_ms = now_ms + s->options.decay_ms;
+    h->is_busy = true;
     slabmalloc_zone_collect(h->zone);
-    slabmalloc_zone_reclaim(h->zone, -1, HEAP_PAGE_BYTES, SIZE_MAX, NULL, NULL);
-    slabmalloc_zone_reclaim(h->zone, -1, HEAP_MEDIUM_PAGE_BYTES, SIZE_MAX, NULL, NULL);
+    size_t left = reclaim(h, TEND_SMALL_PAGES, TEND_MEDIUM_PAGES);
     sweep(h, now_ms);
+    /* Where there may be more to do it is due again at once, behind all others. */
+    bool is_more = left >= TEND_MEDIUM_PAGES || h->visits_left > 0;
+    h->next_tending_ms = is_more ? now_ms : now_ms + s->options.decay_ms;
+    h->is_busy = false;
     heap_abandon(h);
+}
+
+static uint64_t given_back(space *s)
+{
+    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->large.lock);
+    uint64_t bytes = s->large.given_back_bytes;
+    for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++)
+        bytes += s->ranges[i].arena.purged_bytes;
+    for (const heap *h = s->heaps; h != NULL; h = h->next)
+        bytes += atomic_load_explicit(&h->swept_bytes, memory_order_relaxed);
+    pthread_mutex_unlock(&s->large.lock);
+    pthread_mutex_unlock(&s->lock);
+    return bytes;
 }
 
 size_t heap_trim(heap *h)
 {
     space *s = h->space;
-    size_t bytes = trim_own(h);
+    uint64_t before = given_back(s);
+    trim_own(h);
+    heap *trimmed = NULL;
+    for (heap *other; (other = borrow(s, UINT64_MAX)) != NULL; trimmed = other) {
+        trim_own(other);
+        other->next_abandoned = trimmed;
+    }
+    for (heap *next; trimmed != NULL; trimmed = next) {
+        next = trimmed->next_abandoned;
+        heap_abandon(trimmed);
+    }
     pthread_mutex_lock(&s->lock);
     for (heap *other = s->heaps; other != NULL; other = other->next)
-        if (other != h)
+        if (other != h && other->state == HEAP_OWNED)
             atomic_store_explicit(&other->trim_wanted, true, memory_order_relaxed);
     pthread_mutex_unlock(&s->lock);
-    return bytes + space_trim(s);
+    space_trim(s);
+    return (size_t)(given_back(s) - before);
 }

@@ -115,9 +115,12 @@ void heap_abandon(heap *h)
 {
     space *s = h->space;
     pthread_mutex_lock(&s->lock);
+    heap **last = &s->abandoned;
+    while (*last != NULL)
+        last = &(*last)->next_abandoned;
+    *last = h;
+    h->next_abandoned = NULL;
     h->state = HEAP_ABANDONED;
-    h->next_abandoned = s->abandoned;
-    s->abandoned = h;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -215,6 +218,17 @@ bool heap_owns(space *s, const void *object)
     return space_range_of(s, (uintptr_t)object) != NULL || large_usable_bytes(&s->large, object) != 0;
 }
 
+/* What is wrong with an address at which no live object begins. */
+static slabmalloc_status diagnose(space *s, const void *object)
+{
+    const slab *found = space_slab_at(s, (uintptr_t)object);
+    if (found == NULL)
+        return SLABMALLOC_FREE_FOREIGN;
+    const slab_geometry *g = &found->sc->geometry;
+    return sc_slot_at(g, (uintptr_t)object - slab_page(found)) < g->capacity ? SLABMALLOC_FREE_DOUBLE
+                                                                             : SLABMALLOC_FREE_INTERIOR;
+}
+
 /* What has grown once is likely to grow again: a quarter more, so that a vector which grows by small steps is copied at every second
  * class or third alone. It still fits in the sense of heap_fits. */
 static size_t room_to_grow(size_t bytes)
@@ -225,7 +239,7 @@ static size_t room_to_grow(size_t bytes)
 void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *status)
 {
     size_t usable = heap_usable_bytes(h->space, object);
-    *status = usable == 0 ? SLABMALLOC_FREE_FOREIGN : SLABMALLOC_OK;
+    *status = usable == 0 ? diagnose(h->space, object) : SLABMALLOC_OK;
     if (usable == 0 || heap_fits(usable, bytes))
         return usable == 0 ? NULL : object;
     if (usable > HEAP_MEDIUM_BYTES && bytes > HEAP_MEDIUM_BYTES) {
@@ -247,15 +261,16 @@ static const char *audit_range(const heap *h, const range *r, size_t *pages)
     if (!arena_is_valid(&r->arena))
         return "an arena's sets or counts do not fit its units";
     for (size_t unit = 0; unit < arena_fresh(&r->arena) * (size_t)ARENA_CHUNK_UNITS; unit++) {
-        const slab *s = atomic_load_explicit(&r->slabs[unit], memory_order_relaxed);
-        if (s == NULL || s->sc->zone != h->zone)
+        const slab *s = registry_probe(&h->zone->registry, r->arena.base + unit * ARENA_UNIT_BYTES);
+        if (s == &registry_nothing)
             continue;
-        uintptr_t address = r->arena.base + unit * ARENA_UNIT_BYTES;
-        *pages += address == slab_page(s);
-        if (address - slab_page(s) >= s->sc->geometry.page_bytes)
-            return "a page is not where its slab says";
-        if ((r->arena.free[unit / ARENA_CHUNK_UNITS] >> unit % ARENA_CHUNK_UNITS & 1) != 0)
-            return "a page in use is free as well";
+        ++*pages;
+        for (size_t i = unit; i < unit + s->sc->geometry.page_bytes / ARENA_UNIT_BYTES; i++) {
+            if (atomic_load_explicit(&r->slabs[i], memory_order_relaxed) != s)
+                return "a page is not where its slab says";
+            if ((r->arena.free[i / ARENA_CHUNK_UNITS] >> i % ARENA_CHUNK_UNITS & 1) != 0)
+                return "a page in use is free as well";
+        }
     }
     return NULL;
 }

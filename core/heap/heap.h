@@ -57,11 +57,12 @@ typedef struct heap {
     heap_counters counters;
     _Atomic uint32_t calls_until_tick;      /* of whoever calls heap_tick by it */
     uint64_t drains;                        /* slabs that changed lists by frees, so far */
+    bool is_busy;                           /* giving back: what drains meanwhile is not the beginning of more */
     size_t visit_range, visit, visits_left; /* the sweep */
     uint32_t rounds_left;
     uint64_t next_round_ms, next_tending_ms;
-    uint64_t swept_bytes;     /* purged inside slabs, so far */
-    _Atomic bool trim_wanted; /* [any thread] */
+    _Atomic uint64_t swept_bytes; /* purged inside slabs, so far; read by anyone */
+    _Atomic bool trim_wanted;     /* [any thread] */
 
     heap_state state;                   /* [space.lock] */
     struct heap *next, *next_abandoned; /* [space.lock] */

@@ -78,13 +78,19 @@ static void rest_end(large_space *l, large_block *b)
     l->resting_bytes -= b->bytes - b->purged_bytes;
 }
 
-/* A resting block goes back to the system; returns the bytes that it still held. */
+/* A resting block goes back to the system; returns the bytes that it still held. Where the system can't cut it out of its
+ * mapping (vm.max_map_count) its memory goes back at least, and its addresses are kept for another block. */
 static size_t rest_unmap(large_space *l, large_block *b)
 {
     size_t held = b->bytes - b->purged_bytes;
     rest_end(l, b);
-    slabmalloc_os_unmap((void *)b->address, b->bytes);
-    record_delete(l, b);
+    if (slabmalloc_os_unmap((void *)b->address, b->bytes) == 0) {
+        record_delete(l, b);
+    } else {
+        slabmalloc_os_purge((void *)b->address, b->bytes);
+        b->next = l->hollow;
+        l->hollow = b;
+    }
     l->given_back_bytes += held;
     return held;
 }
@@ -106,6 +112,19 @@ static large_block *rest_choose(const large_space *l, size_t bytes, size_t align
         }
     }
     return best != NULL ? best : half;
+}
+
+/* A block of addresses without memory that serves the request with little waste; NULL: there is none. */
+static large_block *hollow_take(large_space *l, size_t bytes, size_t align)
+{
+    for (large_block **at = &l->hollow; *at != NULL; at = &(*at)->next) {
+        large_block *b = *at;
+        if (b->bytes >= bytes && b->bytes - bytes <= bytes / WASTE_SHARE && b->address % align == 0) {
+            *at = b->next;
+            return b;
+        }
+    }
+    return NULL;
 }
 
 /* A resting block of at least `bytes`, which rests no more; NULL: there is none. */
@@ -170,23 +189,33 @@ static void leave(large_space *l, large_block **at)
 
 /* ---- the face -------------------------------------------------------------------------------------------- */
 
+/* A block of fresh memory; what rests goes back if the system refuses otherwise. NULL: it refuses all the same. */
+static large_block *fresh_take(large_space *l, size_t bytes, size_t align)
+{
+    large_block *b = hollow_take(l, bytes, align);
+    if (b != NULL)
+        return b;
+    b = record_new(l);
+    if (b == NULL)
+        return NULL;
+    do
+        b->address = (uintptr_t)slabmalloc_os_map(bytes, max_size(align, SLABMALLOC_MIN_PAGE_BYTES), false);
+    while (b->address == 0 && l->oldest != NULL && rest_unmap(l, l->oldest) > 0);
+    b->bytes = bytes;
+    if (b->address != 0)
+        return b;
+    record_delete(l, b);
+    return NULL;
+}
+
 static void *allocate_locked(large_space *l, size_t bytes, size_t align, bool *is_zero)
 {
     large_block *b = rest_take(l, bytes, align);
-    if (b != NULL) {
-        *is_zero = b->purged_bytes == b->bytes;
-    } else {
-        b = record_new(l);
-        if (b == NULL)
-            return NULL;
-        b->bytes = bytes;
-        b->address = (uintptr_t)slabmalloc_os_map(bytes, max_size(align, SLABMALLOC_MIN_PAGE_BYTES), false);
-        if (b->address == 0) {
-            record_delete(l, b);
-            return NULL;
-        }
-        *is_zero = true;
-    }
+    *is_zero = b == NULL || b->purged_bytes == b->bytes;
+    if (b == NULL)
+        b = fresh_take(l, bytes, align);
+    if (b == NULL)
+        return NULL;
     enter(l, b);
     l->served_count++;
     return (void *)b->address;
@@ -243,6 +272,7 @@ void *large_resize(large_space *l, void *object, size_t bytes)
         moved = b->bytes == bytes ? object : slabmalloc_os_remap(object, b->bytes, bytes);
         if (moved != NULL) {
             leave(l, at);
+            l->given_back_bytes += b->bytes > bytes ? b->bytes - bytes : 0;
             b->address = (uintptr_t)moved;
             b->bytes = bytes;
             enter(l, b);
@@ -297,6 +327,8 @@ void large_end(large_space *l)
     for (size_t i = 0; l->buckets != NULL && i < l->bucket_count; i++)
         for (const large_block *b = l->buckets[i]; b != NULL; b = b->next)
             slabmalloc_os_unmap((void *)b->address, b->bytes);
+    for (const large_block *b = l->hollow; b != NULL; b = b->next)
+        slabmalloc_os_unmap((void *)b->address, b->bytes);
     store_end(&l->store);
     pthread_mutex_destroy(&l->lock);
 }

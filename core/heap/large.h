@@ -25,6 +25,7 @@ typedef struct large_space {
     size_t bucket_count, live_count;
     large_block *unused;
     large_block *newest, *oldest; /* resting ones */
+    large_block *hollow;          /* addresses without memory that the system did not take back; by next */
     size_t live_bytes, resting_bytes, peak_bytes;
     uint64_t served_count, reused_count, given_back_bytes;
 } large_space;

@@ -108,6 +108,8 @@ void *space_take_page(space *s, size_t page_bytes)
         page = arena_take(&s->ranges[i].arena, page_bytes);
     if (page == NULL) {
         range *r = range_add(s);
+        if (r == NULL && large_trim(&s->large) > 0) /* address space that rests */
+            r = range_add(s);
         page = r == NULL ? NULL : arena_take(&r->arena, page_bytes);
     }
     if (page != NULL)

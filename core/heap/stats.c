@@ -46,10 +46,10 @@ static void count_heaps(space_stats *stats, const space *s)
     for (const heap *h = s->heaps; h != NULL; h = h->next) {
         stats->heaps++;
         stats->abandoned_heaps += h->state == HEAP_ABANDONED;
-        stats->given_back_bytes += h->swept_bytes;
+        stats->given_back_bytes += atomic_load_explicit(&h->swept_bytes, memory_order_relaxed);
         stats->bookkeeping_bytes += slabmalloc_zone_bookkeeping_bytes(h->zone);
         for (uint32_t i = 0; i < h->zone->classes.count; i++)
-            stats->remote_frees += h->zone->sc[i].remote_frees;
+            stats->remote_frees += atomic_load_explicit(&h->zone->sc[i].remote_frees, memory_order_relaxed);
     }
 }
 
@@ -68,7 +68,7 @@ space_stats space_statistics(space *s)
     stats.peak_mapped_bytes += l->peak_bytes;
     stats.resting_bytes += l->resting_bytes;
     stats.given_back_bytes += l->given_back_bytes;
-    stats.bookkeeping_bytes += l->store.bytes;
+    stats.bookkeeping_bytes += store_bytes(&l->store);
     stats.large_objects = l->live_count;
     stats.large_bytes = l->live_bytes;
     stats.large_reused = l->reused_count;

@@ -209,7 +209,8 @@ void *slabmalloc_os_map_file(int fd, uint64_t offset, size_t bytes, size_t align
 int slabmalloc_os_advise_huge(void *memory, size_t bytes);
 /* Drops the physical memory of private anonymous memory, which reads as zero afterwards; 0 or errno. */
 int slabmalloc_os_purge(void *memory, size_t bytes);
-void slabmalloc_os_unmap(void *memory, size_t bytes);
+/* 0 or errno, which is kept: the system may refuse to cut a hole for want of room in its table of mappings. */
+int slabmalloc_os_unmap(void *memory, size_t bytes);
 /* Anonymous private memory of `old_bytes` gets `new_bytes`, in place or moved with its contents; NULL with errno: unchanged. */
 void *slabmalloc_os_remap(void *memory, size_t old_bytes, size_t new_bytes);
 

@@ -98,11 +98,11 @@ int slabmalloc_os_advise_huge(void *memory, size_t bytes)
 
 int slabmalloc_os_purge(void *memory, size_t bytes) { return madvise(memory, bytes, MADV_DONTNEED) == 0 ? 0 : errno; }
 
-void slabmalloc_os_unmap(void *memory, size_t bytes)
+int slabmalloc_os_unmap(void *memory, size_t bytes)
 {
-    int reason = errno;
-    munmap(memory, bytes);
-    errno = reason;
+    int kept = errno, reason = munmap(memory, bytes) == 0 ? 0 : errno;
+    errno = kept;
+    return reason;
 }
 
 void *slabmalloc_os_remap(void *memory, size_t old_bytes, size_t new_bytes)

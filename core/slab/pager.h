@@ -11,24 +11,20 @@
 #include "slabmalloc.h"
 
 /* Bookkeeping of one zone: memory is taken by bumping through chunks from the system, and goes back to it only when the
- * store ends. Slab records and bitsets come back to it meanwhile and are handed out again; a record only ever becomes a
- * record, so a late reader of one reads a record. One owner at a time.
+ * store ends. One owner at a time; bytes are read by anyone.
  *     bytes = sum of the chunks' sizes */
 typedef struct store {
     struct store_chunk *chunks;
-    size_t used_bytes, bytes;
-    slab *records;                        /* unused records, linked by next */
-    struct store_words *words[WORD_BITS]; /* blocks of 2^k words */
+    size_t used_bytes;
+    _Atomic size_t bytes;
 } store;
+
+ALWAYS_INLINE size_t store_bytes(const store *s) { return atomic_load_explicit(&s->bytes, memory_order_relaxed); }
 
 void store_init(store *s);
 void store_end(store *s);
 /* Zeroed, aligned to a cache line, kept until the store ends; NULL: the system refused. */
 void *store_take(store *s, size_t bytes);
-slab *store_take_record(store *s);
-void store_give_record(store *s, slab *record);
-word *store_take_words(store *s, size_t count);
-void store_give_words(store *s, word *words, size_t count);
 
 size_t os_page_bytes(void);
 

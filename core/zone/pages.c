@@ -19,28 +19,34 @@ static bool is_overlapping(const slabmalloc_zone *zone, uintptr_t page, size_t b
     return false;
 }
 
-/* A record for the page, with bitsets where they belong, not in the registry yet; NULL: no memory for bookkeeping. */
+/* A record for the page, with bitsets where they belong, not in the registry yet; NULL: no memory for bookkeeping. Bitsets apart
+ * lie behind their record. */
 static slab *slab_new(slabmalloc_zone *zone, slabmalloc_sc *sc, uintptr_t page)
 {
-    slab *s = store_take_record(&zone->store);
-    if (s == NULL)
-        return NULL;
-    s->local = zone->metadata_apart ? store_take_words(&zone->store, 2 * (size_t)bitset_words(&sc->geometry.shape))
-                                    : slab_local_in_page(&sc->geometry, page);
-    if (s->local == NULL) {
-        store_give_record(&zone->store, s);
-        return NULL;
+    slab *s = sc->spare;
+    if (s != NULL) {
+        sc->spare = s->next;
+    } else {
+        size_t bitsets_bytes = zone->metadata_apart ? 2 * sizeof(word) * bitset_words(&sc->geometry.shape) : 0;
+        s = store_take(&zone->store, CACHE_LINE_BYTES + bitsets_bytes);
+        if (s == NULL)
+            return NULL;
+        s->sc = sc;
+        s->local = (word *)((char *)s + CACHE_LINE_BYTES);
     }
-    s->sc = sc;
+    if (!zone->metadata_apart)
+        s->local = slab_local_in_page(&sc->geometry, page);
     atomic_store_explicit(&s->page, page, memory_order_relaxed);
     return s;
 }
 
-static void slab_delete(slabmalloc_zone *zone, slab *s)
+/* attention and pending_next stay: a freer that is late may have the record on a stack, or be about to. */
+static void slab_delete(slab *s)
 {
-    if (zone->metadata_apart)
-        store_give_words(&zone->store, s->local, 2 * (size_t)bitset_words(&s->sc->geometry.shape));
-    store_give_record(&zone->store, s);
+    atomic_store_explicit(&s->page, 0, memory_order_relaxed);
+    s->list = SLAB_UNUSED;
+    s->next = s->sc->spare;
+    s->sc->spare = s;
 }
 
 static slabmalloc_status take_page(slabmalloc_zone *zone, slabmalloc_sc *sc, void *memory, bool is_restored)
@@ -56,7 +62,7 @@ static slabmalloc_status take_page(slabmalloc_zone *zone, slabmalloc_sc *sc, voi
     if (s == NULL)
         return SLABMALLOC_OUT_OF_MEMORY;
     if (is_restored && !slab_restore(s, &sc->geometry)) {
-        slab_delete(zone, s);
+        slab_delete(s);
         return SLABMALLOC_PAGE_UNREADABLE;
     }
     if (!is_restored)
@@ -64,7 +70,7 @@ static slabmalloc_status take_page(slabmalloc_zone *zone, slabmalloc_sc *sc, voi
     if (!registry_insert(&zone->registry, s)) {
         if (!is_restored)
             slab_wipe(&sc->geometry, page);
-        slab_delete(zone, s);
+        slab_delete(s);
         return SLABMALLOC_OUT_OF_MEMORY;
     }
     sc_add(sc, s);
@@ -135,7 +141,7 @@ size_t slabmalloc_zone_reclaim(slabmalloc_zone *zone, int class_index, size_t pa
             if (zone->watcher.left != NULL)
                 zone->watcher.left(zone->watcher.context, s);
             slab_wipe(&sc->geometry, page);
-            slab_delete(zone, s);
+            slab_delete(s);
             give_back(context, (void *)page, page_bytes);
         }
     }

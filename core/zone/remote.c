@@ -69,7 +69,8 @@ static uint32_t collect_slab(slab *s)
     bitset_take(&c.geometry->shape, slab_remote(s, c.geometry), take_bits, &c); /* C3, C4 */
     if (c.count > 0)
         sc_note_collected(sc, s, c.count);
-    sc->remote_frees += c.count;
+    uint64_t frees = atomic_load_explicit(&sc->remote_frees, memory_order_relaxed);
+    atomic_store_explicit(&sc->remote_frees, frees + c.count, memory_order_relaxed);
     sc->late_double_frees += c.doubles;
     return c.count;
 }

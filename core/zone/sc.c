@@ -202,7 +202,6 @@ static void current_clear(slabmalloc_sc *sc)
 
 void sc_add(slabmalloc_sc *sc, slab *s)
 {
-    s->sc = sc;
     list_push(sc, s, bitset_count(&sc->geometry.shape, s->local));
     sc->pages++;
     sc->pages_taken++;

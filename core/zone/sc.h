@@ -63,8 +63,10 @@ struct slabmalloc_sc {
     bool is_starting;
     slab *lists[SLAB_LISTS]; /* fronts */
     slab *backs[SLAB_BANDS]; /* of a band that is not empty */
+    slab *spare;             /* records without a page, by next: a record serves one class, for ever */
     size_t pages;            /* slabs of this class */
-    uint64_t pages_taken, pages_returned, remote_frees, late_double_frees;
+    uint64_t pages_taken, pages_returned, late_double_frees;
+    _Atomic uint64_t remote_frees; /* read by anyone */
 
     /* Slabs with remote frees to collect, a lock-free stack: others push, the owner takes all. On a line of its own. */
     _Alignas(CACHE_LINE_BYTES) slab *_Atomic pending;

@@ -43,7 +43,7 @@ static slabmalloc_class_stats class_stats(slabmalloc_sc *sc)
         .page_bytes = g->page_bytes,
         .capacity = g->capacity,
         .mapped_bytes = (size_t)(sc->pages_taken - sc->pages_returned) * g->page_bytes,
-        .remote_frees = sc->remote_frees,
+        .remote_frees = atomic_load_explicit(&sc->remote_frees, memory_order_relaxed),
         .late_double_frees = sc->late_double_frees,
         .pages_taken = sc->pages_taken,
         .pages_returned = sc->pages_returned,
@@ -85,7 +85,7 @@ slabmalloc_class_stats slabmalloc_zone_stats(slabmalloc_zone *zone, int class_in
     return sum;
 }
 
-size_t slabmalloc_zone_bookkeeping_bytes(const slabmalloc_zone *zone) { return zone->store.bytes; }
+size_t slabmalloc_zone_bookkeeping_bytes(const slabmalloc_zone *zone) { return store_bytes(&zone->store); }
 
 const char *slabmalloc_status_text(slabmalloc_status status)
 {

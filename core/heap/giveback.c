@@ -8,14 +8,22 @@
  * that have not changed since the visit before. A round of visits begins half a decay after the one before, at the earliest; after
  * the last drain of any slab there are SWEEP_ROUNDS of them, and then the sweep stops.
  *
- * No step takes long: so many visits, so many calls of the system, each of a page at most.
+ * No tick takes long: it ends when a millisecond has passed, and a step of it is a fraction of that.
  */
 #include "heap/heap.h"
 
 #include "base/check.h"
 #include "slab/pager.h"
 
-enum { TICK_VISITS = 1024, TICK_PURGES = 128, SWEEP_ROUNDS = 3, DRAINS_PER_TICK = 64 };
+/* A step is a few visits and calls of the system; a tick is so many steps, or those of so much time. */
+enum {
+    STEP_VISITS = 256,
+    STEP_PURGES = 16,
+    TICK_STEPS = 16,
+    TICK_NS = 1000000,
+    SWEEP_ROUNDS = 3,
+    DRAINS_PER_TICK = 64
+};
 /* Empty pages that leave an abandoned heap in one step. */
 enum { TEND_SMALL_PAGES = 32, TEND_MEDIUM_PAGES = 2 };
 
@@ -130,23 +138,25 @@ static void advance(heap *h)
     h->visit_range = (h->visit_range + 1) % atomic_load_explicit(&h->space->range_count, memory_order_acquire);
 }
 
-static void sweep(heap *h, uint64_t now_ms)
+/* A step of the sweep, if one is due; true: there is more. */
+static bool sweep(heap *h, uint64_t now_ms)
 {
     size_t calls = 0;
     if (h->visits_left == 0) {
         /* Frees in current slabs drain nothing: so there is a round now and then in any case. */
         uint64_t begin_ms = h->rounds_left > 0 ? h->next_round_ms : h->next_round_ms + h->space->options.decay_ms;
         if (now_ms < begin_ms)
-            return;
+            return false;
         h->rounds_left -= h->rounds_left > 0;
         h->next_round_ms = now_ms + h->space->options.decay_ms / 2;
         h->visits_left = all_units(h->space);
     }
-    for (size_t visits = 0; h->visits_left > 0 && visits < TICK_VISITS && calls < TICK_PURGES; visits++) {
+    for (size_t visits = 0; h->visits_left > 0 && visits < STEP_VISITS && calls < STEP_PURGES; visits++) {
         advance(h);
         calls += visit(h, &h->space->ranges[h->visit_range], h->visit);
         h->visits_left--;
     }
+    return h->visits_left > 0;
 }
 
 void heap_note_drained(void *context, slab *s)
@@ -195,9 +205,16 @@ void heap_tick(heap *h)
         atomic_store_explicit(&h->trim_wanted, false, memory_order_relaxed);
         trim_own(h);
     }
-    uint64_t now_ms = space_now_ms();
-    sweep(h, now_ms);
-    space_decay(h->space, now_ms);
+    uint64_t now_ms = space_now_ms(), end_ns = 0;
+    for (int steps = 0; steps < TICK_STEPS; steps++) {
+        bool is_sweep_more = sweep(h, now_ms), is_decay_more = space_decay(h->space, now_ms);
+        if (!is_sweep_more && !is_decay_more)
+            break;
+        uint64_t clock_ns = space_clock_ns();
+        end_ns = end_ns == 0 ? clock_ns + TICK_NS : end_ns;
+        if (clock_ns >= end_ns)
+            break;
+    }
     h->is_busy = false;
 }
 

@@ -25,7 +25,7 @@
 /* What an owner asked for, counted by whoever serves him; goes on with the next owner. Written by the owner alone, with plain
  * moves, and read by anyone.
  *     blocks served = (ticks + 1) x HEAP_CALLS_PER_TICK - calls_until_tick */
-enum { HEAP_CALLS_PER_TICK = 128 };
+enum { HEAP_CALLS_PER_TICK = 64 };
 
 typedef struct heap_counters {
     _Atomic uint64_t ticks;
@@ -226,7 +226,8 @@ bool heap_owns(space *s, const void *object);
 
 /* ---- memory that goes back (giveback.c) -------------------------------------------------------------------- */
 
-/* A small, bounded part of the work of giving memory back; callers owe it now and then, say each few hundred calls. [owner] */
+/* A part of the work of giving memory back, of about a millisecond at most; callers owe it now and then, say each hundred calls.
+ * [owner] */
 void heap_tick(heap *h);
 /* Purges every empty page, and the empty OS pages inside slabs; heaps of other threads do their part at their next tick. Returns the
  * bytes given back by now. [owner] */

@@ -8,8 +8,8 @@
 
 enum { FIRST_BUCKETS = 256, WASTE_SHARE = 4, LIVE_SHARE = 8 };
 
-/* One step of giving back: about half a millisecond of the kernel's time. */
-#define DECAY_STEP_BYTES ((size_t)4 << 20)
+/* One step of giving back: about a quarter of a millisecond of the kernel's time. */
+#define DECAY_STEP_BYTES ((size_t)2 << 20)
 
 struct large_block {
     large_block *next;          /* in its bucket, or unused */

@@ -15,8 +15,10 @@
 #define RESERVE_LEAST_BYTES ((size_t)64 << 20)
 #define LARGE_BOUND_BYTES ((size_t)64 << 20)
 
-/* A step of the arenas' decay: units purged, each at most 16 OS pages of memory; well below a millisecond. */
-enum { DECAY_MS = 1000, DECAY_STEP_UNITS = 32 };
+/* A step of the arenas' decay, a fraction of a millisecond. */
+enum { DECAY_MS = 1000, DECAY_STEP_UNITS = 16 };
+/* Pages that rest: at most so many units, or a share of those in use. */
+enum { REST_UNITS = 1024, REST_SHARE = 8 };
 
 /* ---- ranges ---------------------------------------------------------------------------------------------- */
 
@@ -125,6 +127,10 @@ void space_give_page(space *s, void *page, size_t page_bytes)
     range *r = space_range_of(s, (uintptr_t)page);
     pthread_mutex_lock(&s->lock);
     arena_give(&r->arena, page, page_bytes);
+    /* A page comes, a page or two too many go: no burst of frees is followed by a long pause. */
+    size_t bound = max_size(REST_UNITS, r->arena.in_use_count / REST_SHARE);
+    if (r->arena.resting_count > bound)
+        arena_purge(&r->arena, min_size(r->arena.resting_count - bound, 2 * page_bytes / ARENA_UNIT_BYTES));
     atomic_fetch_sub_explicit(&s->in_use_bytes, page_bytes, memory_order_relaxed);
     if (s->options.decay_ms == 0)
         arena_purge(&r->arena, SIZE_MAX);
@@ -140,9 +146,16 @@ uint64_t space_now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+uint64_t space_clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 /* Units that nobody needed during a whole window of half the decay have rested for at most one and a half of it when they
  * go. [lock] */
-static void decay_arenas(space *s, uint64_t now_ms)
+static bool decay_arenas(space *s, uint64_t now_ms)
 {
     uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
     if (now_ms >= atomic_load_explicit(&s->next_decay_ms, memory_order_relaxed)) {
@@ -159,19 +172,18 @@ static void decay_arenas(space *s, uint64_t now_ms)
     }
     if (step > 0)
         s->to_purge = 0;
+    return s->to_purge > 0;
 }
 
-void space_decay(space *s, uint64_t now_ms)
+bool space_decay(space *s, uint64_t now_ms)
 {
     if (pthread_mutex_trylock(&s->lock) != 0)
-        return; /* whoever holds it will come by here too */
-    decay_arenas(s, now_ms);
-    bool is_any_abandoned = s->abandoned != NULL;
+        return false; /* whoever holds it will come by here too */
+    bool is_more = decay_arenas(s, now_ms), is_any_abandoned = s->abandoned != NULL;
     pthread_mutex_unlock(&s->lock);
     if (is_any_abandoned)
         heap_tend_abandoned(s, now_ms);
-    if (now_ms >= s->options.decay_ms)
-        large_decay(&s->large, now_ms - s->options.decay_ms);
+    return (now_ms >= s->options.decay_ms && large_decay(&s->large, now_ms - s->options.decay_ms)) || is_more;
 }
 
 size_t space_trim(space *s)

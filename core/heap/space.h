@@ -85,8 +85,10 @@ ALWAYS_INLINE slab *space_slab_at(space *s, uintptr_t address)
 
 /* Monotonic, in steps of a few ms; cheap. */
 uint64_t space_now_ms(void);
-/* Whatever of the shared memory is due to go back now, in a bounded step. [any thread] */
-void space_decay(space *s, uint64_t now_ms);
+/* Monotonic and exact, for what must not take long. */
+uint64_t space_clock_ns(void);
+/* A small step of giving back what of the shared memory is due now; true: there is more. [any thread] */
+bool space_decay(space *s, uint64_t now_ms);
 /* All that rests goes back; returns bytes. [any thread] */
 size_t space_trim(space *s);
 

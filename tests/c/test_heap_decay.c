@@ -262,7 +262,7 @@ static void at_once_if_so_asked(void)
 /* Never much in one tick, whatever there is to do; but all of it in the end. */
 static void a_tick_is_small(bool of_another)
 {
-    enum { MOST = 16 * MIB };
+    enum { MOST = 40 * MIB };
     size_t count = (UNDER_ASAN || UNDER_TSAN ? 96 : 160) * (size_t)MIB / 1000;
     static const uint32_t decays[] = {40, 0};
     for (size_t d = 0; d < 2; d++) {

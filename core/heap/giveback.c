@@ -220,12 +220,13 @@ void heap_tick(heap *h)
 
 /* ---- heaps without an owner -------------------------------------------------------------------------------- */
 
-/* The first abandoned heap that is due, for a while the caller's; NULL: none is. */
-static heap *borrow(space *s, uint64_t now_ms)
+/* The first abandoned heap that is due, or that `trim` (not 0) has not seen, for a while the caller's; NULL: there is none. One at a
+ * time, so that a thread which needs a heap meanwhile finds the others. */
+static heap *borrow(space *s, uint64_t now_ms, uint64_t trim)
 {
     pthread_mutex_lock(&s->lock);
     heap **at = &s->abandoned;
-    while (*at != NULL && (*at)->next_tending_ms > now_ms)
+    while (*at != NULL && (trim != 0 ? (*at)->last_trim >= trim : (*at)->next_tending_ms > now_ms))
         at = &(*at)->next_abandoned;
     heap *h = *at;
     if (h != NULL) {
@@ -238,7 +239,7 @@ static heap *borrow(space *s, uint64_t now_ms)
 
 void heap_tend_abandoned(space *s, uint64_t now_ms)
 {
-    heap *h = borrow(s, now_ms);
+    heap *h = borrow(s, now_ms, 0);
     if (h == NULL)
         return;
     h->is_busy = true;
@@ -271,14 +272,10 @@ size_t heap_trim(heap *h)
     space *s = h->space;
     uint64_t before = given_back(s);
     trim_own(h);
-    heap *trimmed = NULL;
-    for (heap *other; (other = borrow(s, UINT64_MAX)) != NULL; trimmed = other) {
+    uint64_t trim = atomic_fetch_add_explicit(&s->trims, 1, memory_order_relaxed) + 1;
+    for (heap *other; (other = borrow(s, 0, trim)) != NULL; heap_abandon(other)) {
         trim_own(other);
-        other->next_abandoned = trimmed;
-    }
-    for (heap *next; trimmed != NULL; trimmed = next) {
-        next = trimmed->next_abandoned;
-        heap_abandon(trimmed);
+        other->last_trim = trim;
     }
     pthread_mutex_lock(&s->lock);
     for (heap *other = s->heaps; other != NULL; other = other->next)

@@ -64,6 +64,7 @@ typedef struct heap {
     _Atomic uint64_t swept_bytes; /* purged inside slabs, so far; read by anyone */
     _Atomic bool trim_wanted;     /* [any thread] */
 
+    uint64_t last_trim;                 /* the last heap_trim that saw it while it was abandoned */
     heap_state state;                   /* [space.lock] */
     struct heap *next, *next_abandoned; /* [space.lock] */
 } heap;

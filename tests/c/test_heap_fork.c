@@ -230,7 +230,7 @@ static void forks_amid_the_work_of_others(void)
         CHECK_OK(heap_free(f.mine, f.second_old[i]));
     }
     size_t abandoned = space_statistics(f.s).abandoned_heaps;
-    CHECK(abandoned <= WORKERS);
+    CHECK(abandoned <= 2 * (WORKERS + 1)); /* one that is being tended is not there for who needs a heap just then */
     for (size_t i = 0; i < abandoned; i++)
         heap_trim(heap_of(f.s));
     heap_trim(f.second);

@@ -18,7 +18,7 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slabmalloc.process import refusals
+from slabmalloc.process.domains import is_preloaded, refusals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     for title, rows in found.items():
         print(title)
-        absent = "can be installed" if title == "domains" else "-"
+        absent = ("served" if is_preloaded() else "can be installed") if title == "domains" else "-"
         for name, value in rows.items():
             print(f"  {name.replace('_', ' '):<30}{absent if value is None else _text(value)}")
     return 0

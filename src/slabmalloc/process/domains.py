@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""slabmalloc under the running interpreter (floor 5): install, statistics, give-back.
+"""CPython's domains on slabmalloc (floor 5): install, statistics, give-back.
 
-This is the wrapper form. From `install` on, CPython's new blocks of the chosen domains come from slabmalloc's heap;
-blocks that are older stay with the allocator that made them, and so do blocks that are too large for the heap. There
-is no way back: the hooks stay until the process ends.
+Under the preload library they are installed before the interpreter starts, and these functions speak to it. Without it
+`install` is the wrapper form: from then on CPython's new blocks of the chosen domains come from slabmalloc's heap, and
+older ones stay with the allocator that made them. There is no way back: the hooks stay until the process ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
 
-__all__ = ["DOMAINS", "install", "refusals", "stats", "summary", "trim"]
+__all__ = ["DOMAINS", "install", "is_preloaded", "refusals", "stats", "summary", "trim"]
 
 DOMAINS: Final = ("obj", "mem")
 """The domains of CPython that can be installed in a running interpreter."""
@@ -91,7 +91,7 @@ def refusals() -> dict[str, str | None]:
     """Per domain of CPython: None if `install` takes it here and now, else why not.
 
     >>> refusals()["raw"]
-    'served only before the interpreter starts'
+    'served by the preload library alone'
     """
     try:
         reason = _binding().refusal()
@@ -99,7 +99,19 @@ def refusals() -> dict[str, str | None]:
         reason = str(error)
     if reason is None and _is_tracing():
         reason = _TRACING
-    return {**dict.fromkeys(DOMAINS, reason), "raw": "served only before the interpreter starts"}
+    return {**dict.fromkeys(DOMAINS, reason), "raw": None if is_preloaded() else "served by the preload library alone"}
+
+
+def is_preloaded() -> bool:
+    """True in a process that runs on the preload library, as under ``slabmalloc run``.
+
+    >>> is_preloaded()
+    False
+    """
+    try:
+        return str(_binding().form()) == "preload"
+    except RuntimeError:
+        return False
 
 
 def _binding() -> ModuleType:

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Who is the owner: finding CPython's list of interpreters in the running process. From 3.13 on it is read through the table
- * of offsets that CPython lays out for debuggers, which is believed only if its cookie, its version and its numbers are
- * right. In 3.12, which has none, the list's head and the main interpreter are neighbours near the runtime's beginning, and
- * their place is believed if it is the only one with two neighbours of that value. Else CPython is asked each time.
+ * Who is the owner: finding CPython's list of interpreters in the running process. From 3.13 on it is read through the
+ * table of offsets that CPython lays out for debuggers, which is believed only if its cookie, its version and its
+ * numbers are right. In 3.12, which has none, the list's head and the main interpreter are neighbours near the
+ * runtime's beginning, and their place is believed if it is the only one with two neighbours of that value. Else
+ * CPython is asked each time.
  */
 #define _GNU_SOURCE /* RTLD_DEFAULT */
 #include "owner.h"

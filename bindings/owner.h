@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
- * Who may act as owner of the heap behind CPython's `obj` and `mem` domains, floor 4. They are asked for under the interpreter
- * lock, so whoever holds the lock of the main interpreter is the heap's owner, one thread at a time, and nothing there is
- * atomic. Since 3.12 an interpreter may have a lock of its own, and its threads come to the same hooks: they must never be taken
- * for the owner. While no interpreter but the main one exists the answer is one comparison; else the thread state tells.
+ * Who may act as owner of the heap behind CPython's `obj` and `mem` domains, floor 4. They are asked for under the
+ * interpreter lock, so whoever holds the lock of the main interpreter is the heap's owner, one thread at a time, and
+ * nothing there is atomic. Since 3.12 an interpreter may have a lock of its own, and its threads come to the same
+ * hooks: they must never be taken for the owner. While no interpreter but the main one exists the answer is one
+ * comparison; else the thread state tells.
  *
- * CPython puts a new interpreter at the head of its list before any thread can run in it, and takes it off after the last
- * thread has left. So a thread of another interpreter never finds the main one at the head. What a thread of the main interpreter
- * finds does not matter: by its thread state it is the owner too. Before there is any interpreter there is one thread.
+ * CPython puts a new interpreter at the head of its list before any thread can run in it, and takes it off after the
+ * last thread has left. So a thread of another interpreter never finds the main one at the head. What a thread of the
+ * main interpreter finds does not matter: by its thread state it is the owner too. Before there is any interpreter
+ * there is one thread.
  *
- * Nothing of CPython is compiled in: its functions are looked up in the running process, so one library serves every release.
+ * Nothing of CPython is compiled in: its functions are looked up in the running process, so one library serves every
+ * release.
  */
 #ifndef SLABMALLOC_BINDINGS_OWNER_H
 #define SLABMALLOC_BINDINGS_OWNER_H
@@ -20,8 +23,9 @@
 typedef struct interpreter interpreter;
 
 typedef struct owner_check {
-    /* From 3.13 on where CPython keeps the head of its list; before 3.12, where all interpreters share one lock, a place that
-     * holds NULL, as `main` then stays; where the list is out of sight, one that never holds what `main` is. */
+    /* From 3.13 on where CPython keeps the head of its list; before 3.12, where all interpreters share one lock, a
+     * place that holds NULL, as `main` then stays; where the list is out of sight, one that never holds what `main` is.
+      */
     interpreter *const *head;
     interpreter *main; /* NULL until it exists */
 } owner_check;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * What serves this process, as a table of functions, floor 4: the extension has one for the wrapper form (in_process.c), the preload
- * library exports one (preload/process.c), and the extension prefers that one where it finds it.
+ * What serves this process, as a table of functions, floor 4: the extension has one for the wrapper form
+ * (in_process.c), the preload library exports one (preload/process.c), and the extension prefers that one where it
+ * finds it.
  */
 #ifndef SLABMALLOC_BINDINGS_PROCESS_H
 #define SLABMALLOC_BINDINGS_PROCESS_H
@@ -20,7 +21,8 @@ typedef struct slabmalloc_process {
     bool (*count_malloc)(pymem_counters *counters);
     /* NULL: nothing has been served yet. */
     space *(*get_space)(void);
-    /* Gives back what the caller may, the heap of CPython's domains and the thread's own; bytes. [main interpreter's lock held] */
+    /* Gives back what the caller may, the heap of CPython's domains and the thread's own; bytes. [main interpreter's
+     * lock held] */
     size_t (*trim)(void);
     /* As heap_audit, for the same heaps. */
     const char *(*audit)(void);

@@ -28,9 +28,9 @@ typedef struct pymem_counters {
 
 /* Why no domain can be installed in this interpreter, as a sentence; NULL: nothing known. [interpreter's lock held] */
 const char *pymem_refusal(void);
-/* Installs the domains of `mask` (bit 1 << pymem_domain), with a heap in the space that `get_space` returns; those that are
- * installed stay so. NULL, or a sentence that says why nothing was installed. [main interpreter's lock held, or CPython not
- * started] */
+/* Installs the domains of `mask` (bit 1 << pymem_domain), with a heap in the space that `get_space` returns; those that
+ * are installed stay so. NULL, or a sentence that says why nothing was installed. [main interpreter's lock held, or
+ * CPython not started] */
 const char *pymem_install(unsigned mask, space *(*get_space)(void));
 bool pymem_is_installed(pymem_domain domain);
 /* [main interpreter's lock held] */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The end of a process that frees what it must not, floor 4. An invalid free is memory corruption in the making, and its caller,
- * some C code, has no way to handle an error: so one line on standard error, and abort().
+ * The end of a process that frees what it must not, floor 4. An invalid free is memory corruption in the making, and
+ * its caller, some C code, has no way to handle an error: so one line on standard error, and abort().
  */
 #ifndef SLABMALLOC_BINDINGS_STOP_H
 #define SLABMALLOC_BINDINGS_STOP_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What slabmalloc did for a process, as text for people or as JSON, floor 4: written by the process itself at its end, when there may
- * be no interpreter any more. Nothing here allocates.
+ * What slabmalloc did for a process, as text for people or as JSON, floor 4: written by the process itself at its end,
+ * when there may be no interpreter any more. Nothing here allocates.
  */
 #ifndef SLABMALLOC_BINDINGS_SUMMARY_H
 #define SLABMALLOC_BINDINGS_SUMMARY_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * malloc(3) and its kin on the process heap, floor 4: what ISO C, POSIX and the C library promise of each, in errno and for sizes
- * of 0 too. Every thread has a heap; a block may be freed by any. A wrong free ends the process.
+ * malloc(3) and its kin on the process heap, floor 4: what ISO C, POSIX and the C library promise of each, in errno and
+ * for sizes of 0 too. Every thread has a heap; a block may be freed by any. A wrong free ends the process.
  */
 #include <errno.h>
 #include <malloc.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The beginning, floor 4: if the program is a CPython, its domains `obj` and `mem` are installed before it initialises, which is the
- * one moment at which CPython supports a replacement without restriction. (`raw` ends in malloc, and so is ours as well.)
+ * The beginning, floor 4: if the program is a CPython, its domains `obj` and `mem` are installed before it initialises,
+ * which is the one moment at which CPython supports a replacement without restriction. (`raw` ends in malloc, and so is
+ * ours as well.)
  *     SLABMALLOC_DOMAINS      which of obj and mem; default both, "" neither
  *     SLABMALLOC_NO_CHILDREN  set: programs that this one starts run without the library
  *     SLABMALLOC_RUN_PID      the process that `slabmalloc run` became: it alone complains, and writes a summary

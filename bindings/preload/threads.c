@@ -37,7 +37,8 @@ space *process_space(void)
 
 /* ---- threads come and go --------------------------------------------------------------------------------- */
 
-/* What the thread frees from here on, in destructors that come later, are remote frees; what it allocates opens a heap anew. */
+/* What the thread frees from here on, in destructors that come later, are remote frees; what it allocates opens a heap
+ * anew. */
 static void thread_ends(void *context)
 {
     thread_heap = NULL;

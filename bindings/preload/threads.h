@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A heap per thread, floor 4: opened at the thread's first allocation, abandoned at its end for the next thread. One pointer of
- * thread-local storage, in the static block: a large block there would make dlopen fail.
+ * A heap per thread, floor 4: opened at the thread's first allocation, abandoned at its end for the next thread. One
+ * pointer of thread-local storage, in the static block: a large block there would make dlopen fail.
  */
 #ifndef SLABMALLOC_BINDINGS_PRELOAD_THREADS_H
 #define SLABMALLOC_BINDINGS_PRELOAD_THREADS_H

@@ -26,8 +26,8 @@ ALWAYS_INLINE uint32_t word_count(uint64_t word) { return (uint32_t)__builtin_po
 
 ALWAYS_INLINE uint64_t word_bit(size_t index) { return UINT64_C(1) << (index % WORD_BITS); }
 
-/* Sets bit index % 64 of *word; true if it was set before. One instruction where there is one: compilers do not see that
- * the test and the change are the same. */
+/* Sets bit index % 64 of *word; true if it was set before. One instruction where there is one: compilers do not see
+ * that the test and the change are the same. */
 ALWAYS_INLINE bool word_add(uint64_t *word, size_t index)
 {
 #if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__)

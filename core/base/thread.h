@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * Who is running, floor 0: a number per thread, drawn when the thread first needs one and never used again. (The thread
- * pointer would be a load cheaper, but the next thread may get the one of a thread that has ended, and would be taken for
- * it.) One word of thread-local storage, in the static block, where reading it is no call: a large block there would make
- * dlopen fail, a word does not.
+ * pointer would be a load cheaper, but the next thread may get the one of a thread that has ended, and would be taken
+ * for it.) One word of thread-local storage, in the static block, where reading it is no call: a large block there
+ * would make dlopen fail, a word does not.
  */
 #ifndef SLABMALLOC_BASE_THREAD_H
 #define SLABMALLOC_BASE_THREAD_H

@@ -2,11 +2,12 @@
  *
  * How a heap gives memory back, floor 3.
  *
- * A slab that becomes empty leaves its class at once, unless it is the only one there with a free slot; its page rests in the
- * space, which purges what was not needed for a while (space.c). Slabs with some free slots are swept: heap_tick, which the callers owe
- * the heap now and then, visits some in the order of their addresses, and purges the OS pages without a live object in those
- * that have not changed since the visit before. A round of visits begins half a decay after the one before, at the earliest; after
- * the last drain of any slab there are SWEEP_ROUNDS of them, and then the sweep stops.
+ * A slab that becomes empty leaves its class at once, unless it is the only one there with a free slot; its page rests
+ * in the space, which purges what was not needed for a while (space.c). Slabs with some free slots are swept:
+ * heap_tick, which the callers owe the heap now and then, visits some in the order of their addresses, and purges the
+ * OS pages without a live object in those that have not changed since the visit before. A round of visits begins half a
+ * decay after the one before, at the earliest; after the last drain of any slab there are SWEEP_ROUNDS of them, and
+ * then the sweep stops.
  *
  * No tick takes long: it ends when a millisecond has passed, and a step of it is a fraction of that.
  */
@@ -27,7 +28,8 @@ enum {
 /* Empty pages that leave an abandoned heap in one step. */
 enum { TEND_SMALL_PAGES = 32, TEND_MEDIUM_PAGES = 2 };
 
-/* `seen` of a page whose slab was swept at this count, and is current: it may be drawn on, so nothing is known of it. */
+/* `seen` of a page whose slab was swept at this count, and is current: it may be drawn on, so nothing is known of it.
+  */
 enum { SEEN_SWEPT = 0x8000 };
 
 /* ---- OS pages without a live object ------------------------------------------------------------------------ */
@@ -93,7 +95,8 @@ static size_t sweep_slab(heap *h, range *r, slab *s)
 
 /* ---- the sweep ------------------------------------------------------------------------------------------- */
 
-/* The heap's own slab whose page begins at `unit`, or NULL. Other heaps' records are not looked at: they have owners. */
+/* The heap's own slab whose page begins at `unit`, or NULL. Other heaps' records are not looked at: they have owners.
+  */
 static slab *own_slab_at(const heap *h, const range *r, size_t unit)
 {
     slab *s = registry_probe(&h->zone->registry, r->arena.base + unit * ARENA_UNIT_BYTES);
@@ -220,8 +223,8 @@ void heap_tick(heap *h)
 
 /* ---- heaps without an owner -------------------------------------------------------------------------------- */
 
-/* The first abandoned heap that is due, or that `trim` (not 0) has not seen, for a while the caller's; NULL: there is none. One at a
- * time, so that a thread which needs a heap meanwhile finds the others. */
+/* The first abandoned heap that is due, or that `trim` (not 0) has not seen, for a while the caller's; NULL: there is
+ * none. One at a time, so that a thread which needs a heap meanwhile finds the others. */
 static heap *borrow(space *s, uint64_t now_ms, uint64_t trim)
 {
     pthread_mutex_lock(&s->lock);

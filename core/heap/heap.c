@@ -229,8 +229,8 @@ static slabmalloc_status diagnose(space *s, const void *object)
                                                                              : SLABMALLOC_FREE_INTERIOR;
 }
 
-/* What has grown once is likely to grow again: a quarter more, so that a vector which grows by small steps is copied at every second
- * class or third alone. It still fits in the sense of heap_fits. */
+/* What has grown once is likely to grow again: a quarter more, so that a vector which grows by small steps is copied at
+ * every second class or third alone. It still fits in the sense of heap_fits. */
 static size_t room_to_grow(size_t bytes)
 {
     return bytes < GROWING_BYTES || bytes > HEAP_MEDIUM_BYTES ? bytes : min_size(bytes + bytes / 4, HEAP_MEDIUM_BYTES);

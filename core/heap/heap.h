@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * The process heap, floor 3, for callers who give no layout back. A heap is what one owner allocates from: one zone over
- * pages of a space (space.h), which all heaps of the process share. Small objects live on pages of 64 KiB, medium ones on pages
- * of 1 MiB, larger ones are mappings of their own. Meta-data lies apart from all of them.
+ * The process heap, floor 3, for callers who give no layout back. A heap is what one owner allocates from: one zone
+ * over pages of a space (space.h), which all heaps of the process share. Small objects live on pages of 64 KiB, medium
+ * ones on pages of 1 MiB, larger ones are mappings of their own. Meta-data lies apart from all of them.
  *
- * Owners. A heap has one owner at a time: a thread, or (CPython's domains) whoever holds the interpreter lock. Frees come from
- * any thread: an address finds its slab, the slab its heap, and if that is not the caller's the free is a remote one. An owner
- * who ends abandons his heap; the next one who needs a heap adopts it, objects and all.
+ * Owners. A heap has one owner at a time: a thread, or (CPython's domains) whoever holds the interpreter lock. Frees
+ * come from any thread: an address finds its slab, the slab its heap, and if that is not the caller's the free is a
+ * remote one. An owner who ends abandons his heap; the next one who needs a heap adopts it, objects and all.
  */
 #ifndef SLABMALLOC_HEAP_H
 #define SLABMALLOC_HEAP_H
@@ -22,11 +22,11 @@
 #define HEAP_MEDIUM_BYTES ((size_t)128 * 1024)   /* the largest medium object */
 #define HEAP_ALIGN_BYTES 16                      /* of every object */
 
-/* What an owner asked for, counted by whoever serves him; goes on with the next owner. Written by the owner alone, with plain
- * moves, and read by anyone.
- *     blocks served = (ticks + 1) x HEAP_CALLS_PER_TICK - calls_until_tick */
 enum { HEAP_CALLS_PER_TICK = 64 };
 
+/* What an owner asked for, counted by whoever serves him; goes on with the next owner. Written by the owner alone, with
+ * plain moves, and read by anyone.
+ *     blocks served = (ticks + 1) x HEAP_CALLS_PER_TICK - calls_until_tick */
 typedef struct heap_counters {
     _Atomic uint64_t ticks;
     _Atomic uint64_t served_bytes;   /* as requested when the block was made */
@@ -91,7 +91,8 @@ typedef struct space_stats {
     space_class_stats classes[SPACE_CLASSES];
 } space_stats;
 
-/* A heap in a space of its own with this reserve (see space_options); NULL: the system refuses. Ends with heap_destroy. */
+/* A heap in a space of its own with this reserve (see space_options); NULL: the system refuses. Ends with heap_destroy.
+  */
 heap *heap_create(size_t reserve_bytes);
 void heap_destroy(heap *h);
 
@@ -178,8 +179,9 @@ ALWAYS_INLINE bool heap_free_quickly_in_current(slabmalloc_sc *sc, uintptr_t obj
     return true;
 }
 
-/* What nearly every free is: of an object of the caller's own heap, on a page of the first range, which changes a bit and a count
- * and nothing else. False: it is another kind of free, or a wrong one, and nothing has changed. No call, so no frame. [owner] */
+/* What nearly every free is: of an object of the caller's own heap, on a page of the first range, which changes a bit
+ * and a count and nothing else. False: it is another kind of free, or a wrong one, and nothing has changed. No call, so
+ * no frame. [owner] */
 ALWAYS_INLINE bool heap_free_quickly(heap *h, void *pointer)
 {
     uintptr_t object = (uintptr_t)pointer;
@@ -214,24 +216,26 @@ slabmalloc_status heap_free_remote(space *s, void *object);
 
 /* Usable bytes of a live object of the space; 0: none begins there. [any thread, for its own objects] */
 size_t heap_usable_bytes(space *s, const void *object);
-/* Is an object of so many usable bytes left where it is when it is to have `bytes`? A class or two below is not worth the copy. */
+/* Is an object of so many usable bytes left where it is when it is to have `bytes`? A class or two below is not worth
+ * the copy. */
 ALWAYS_INLINE bool heap_fits(size_t usable, size_t bytes)
 {
     return bytes <= usable && (usable - bytes < HEAP_ALIGN_BYTES || usable - bytes < usable / 4);
 }
 
-/* The object with at least `bytes`: in place if it fits, else moved, contents kept; the old one is freed then. NULL: the system refuses, or *status says that no live object begins there; nothing has changed. [owner] */
+/* The object with at least `bytes`: in place if it fits, else moved, contents kept; the old one is freed then. NULL:
+ * the system refuses, or *status says that no live object begins there; nothing has changed. [owner] */
 void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *status);
 /* Is the address in a range of the space, or a live large object? [any thread] */
 bool heap_owns(space *s, const void *object);
 
 /* ---- memory that goes back (giveback.c) -------------------------------------------------------------------- */
 
-/* A part of the work of giving memory back, of about a millisecond at most; callers owe it now and then, say each hundred calls.
- * [owner] */
+/* A part of the work of giving memory back, of about a millisecond at most; callers owe it now and then, say each
+ * hundred calls. [owner] */
 void heap_tick(heap *h);
-/* Purges every empty page, and the empty OS pages inside slabs; heaps of other threads do their part at their next tick. Returns the
- * bytes given back by now. [owner] */
+/* Purges every empty page, and the empty OS pages inside slabs; heaps of other threads do their part at their next
+ * tick. Returns the bytes given back by now. [owner] */
 size_t heap_trim(heap *h);
 /* What zone_watcher.drained tells. */
 void heap_note_drained(void *context, slab *s);

@@ -78,8 +78,8 @@ static void rest_end(large_space *l, large_block *b)
     l->resting_bytes -= b->bytes - b->purged_bytes;
 }
 
-/* A resting block goes back to the system; returns the bytes that it still held. Where the system can't cut it out of its
- * mapping (vm.max_map_count) its memory goes back at least, and its addresses are kept for another block. */
+/* A resting block goes back to the system; returns the bytes that it still held. Where the system can't cut it out of
+ * its mapping (vm.max_map_count) its memory goes back at least, and its addresses are kept for another block. */
 static size_t rest_unmap(large_space *l, large_block *b)
 {
     size_t held = b->bytes - b->purged_bytes;
@@ -95,8 +95,9 @@ static size_t rest_unmap(large_space *l, large_block *b)
     return held;
 }
 
-/* The resting block that serves the request with the least waste, at most a quarter of it; else the largest of those that have
- * half of it or more, which grows: what grows by steps then takes its own memory along. NULL: there is none. */
+/* The resting block that serves the request with the least waste, at most a quarter of it; else the largest of those
+ * that have half of it or more, which grows: what grows by steps then takes its own memory along. NULL: there is none.
+  */
 static large_block *rest_choose(const large_space *l, size_t bytes, size_t align)
 {
     large_block *best = NULL, *half = NULL;

@@ -7,7 +7,8 @@
  *     live_bytes = sum of live blocks' bytes;  resting_bytes = sum of resting blocks' bytes that are not purged
  * Blocks rest, the newest first, until they are older than the decay or the bound is passed:
  *     resting_bytes <= max(bound, (all that is live) / 8, the newest block)
- * And fresh memory is paid for with what rests: as long as anything rests, live_bytes + resting_bytes do not rise above peak_bytes.
+ * And fresh memory is paid for with what rests: as long as anything rests, live_bytes + resting_bytes do not rise above
+ * peak_bytes.
  */
 #ifndef SLABMALLOC_HEAP_LARGE_H
 #define SLABMALLOC_HEAP_LARGE_H
@@ -47,10 +48,11 @@ typedef struct large_rest {
 bool large_free(large_space *l, void *object, const large_rest *rest);
 /* Usable bytes of a live block; 0: none begins there. */
 size_t large_usable_bytes(large_space *l, const void *object);
-/* The live block with at least `bytes`, in place or moved by the kernel, contents kept; NULL: the system refuses, or no live
- * block begins there, and nothing has changed. A block that shrinks gives the memory behind back. */
+/* The live block with at least `bytes`, in place or moved by the kernel, contents kept; NULL: the system refuses, or no
+ * live block begins there, and nothing has changed. A block that shrinks gives the memory behind back. */
 void *large_resize(large_space *l, void *object, size_t bytes);
-/* Gives back what rests, the oldest first, until `bytes` are given back or nothing rests: somebody else takes fresh memory. */
+/* Gives back what rests, the oldest first, until `bytes` are given back or nothing rests: somebody else takes fresh
+ * memory. */
 void large_shed(large_space *l, size_t bytes);
 /* A bounded step of giving back what rests since before `before_ms`; true: there is more. */
 bool large_decay(large_space *l, uint64_t before_ms);

@@ -153,8 +153,8 @@ uint64_t space_clock_ns(void)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* Units that nobody needed during a whole window of half the decay have rested for at most one and a half of it when they
- * go. [lock] */
+/* Units that nobody needed during a whole window of half the decay have rested for at most one and a half of it when
+ * they go. [lock] */
 static bool decay_arenas(space *s, uint64_t now_ms)
 {
     uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the heaps of a process share, floor 3: ranges of addresses and whose slab each page is, large objects, memory that
- * rests, and the heaps that have no owner now.
+ * What the heaps of a process share, floor 3: ranges of addresses and whose slab each page is, large objects, memory
+ * that rests, and the heaps that have no owner now.
  *
- * Pages. `slabs` of a range has an entry per unit (64 KiB): the slab whose page the unit is part of, or NULL. It is written by
- * the owner of the slab's heap when the page joins or leaves, and read by anyone, without a lock: so an address finds its slab
- * by one comparison and one load.
- * Lock. All else is guarded by `lock`, which is held for short and known times only, and never while a pager of the
- * client's or a large object's system call runs. Order: space.lock, then large.lock.
- * Fork. The child has the forking thread alone. space_fork_prepare takes both locks, so what they guard is whole in the child;
- * heaps of threads that are gone may have been caught in the midst of an operation, so nobody owns them any more: they are
- * `lost`. Their objects live on, and may be freed, as remote frees that nobody collects.
+ * Pages. `slabs` of a range has an entry per unit (64 KiB): the slab whose page the unit is part of, or NULL. It is
+ * written by the owner of the slab's heap when the page joins or leaves, and read by anyone, without a lock: so an
+ * address finds its slab by one comparison and one load. Lock. All else is guarded by `lock`, which is held for short
+ * and known times only, and never while a pager of the client's or a large object's system call runs. Order:
+ * space.lock, then large.lock. Fork. The child has the forking thread alone. space_fork_prepare takes both locks, so
+ * what they guard is whole in the child; heaps of threads that are gone may have been caught in the midst of an
+ * operation, so nobody owns them any more: they are `lost`. Their objects live on, and may be freed, as remote frees
+ * that nobody collects.
  */
 #ifndef SLABMALLOC_HEAP_SPACE_H
 #define SLABMALLOC_HEAP_SPACE_H

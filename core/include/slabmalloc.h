@@ -211,7 +211,8 @@ int slabmalloc_os_advise_huge(void *memory, size_t bytes);
 int slabmalloc_os_purge(void *memory, size_t bytes);
 /* 0 or errno, which is kept: the system may refuse to cut a hole for want of room in its table of mappings. */
 int slabmalloc_os_unmap(void *memory, size_t bytes);
-/* Anonymous private memory of `old_bytes` gets `new_bytes`, in place or moved with its contents; NULL with errno: unchanged. */
+/* Anonymous private memory of `old_bytes` gets `new_bytes`, in place or moved with its contents; NULL with errno:
+ * unchanged. */
 void *slabmalloc_os_remap(void *memory, size_t old_bytes, size_t new_bytes);
 
 #ifdef __cplusplus

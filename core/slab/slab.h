@@ -16,8 +16,8 @@
  * cursor: the owner's moves there then disturb no freer, who reads the record): with T = max(levels - 2, 0), the
  * level below it,
  *     bit i of summary is set  <=>  word i of level T is not zero
- * For sets of up to 4096 slots T is level 0, so that a free raises it by one or, whatever the word was before; a slab with more
- * slots is `deep`, and has levels of summary in the page.
+ * For sets of up to 4096 slots T is level 0, so that a free raises it by one or, whatever the word was before; a slab
+ * with more slots is `deep`, and has levels of summary in the page.
  */
 #ifndef SLABMALLOC_SLAB_SLAB_H
 #define SLABMALLOC_SLAB_SLAB_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Many objects of one class at once, floor 2: allocation by the word instead of by the bit, and frees that are all made or
- * none. What comes of it is what as many single calls would have made, to the order of the lists.
+ * Many objects of one class at once, floor 2: allocation by the word instead of by the bit, and frees that are all made
+ * or none. What comes of it is what as many single calls would have made, to the order of the lists.
  */
 #include "base/check.h"
 #include "zone/zone.h"
@@ -76,7 +76,8 @@ static void unmark_free(slabmalloc_sc *sc, last_slab *last, uintptr_t object)
         local_lower(s->local, sc_summary_of(sc, s), &sc->geometry, index / WORD_BITS);
 }
 
-/* First every bit is set, which finds all that is wrong, repetitions too, and can be undone; then lists and cursor follow. */
+/* First every bit is set, which finds all that is wrong, repetitions too, and can be undone; then lists and cursor
+ * follow. */
 slabmalloc_status sc_deallocate_many(slabmalloc_sc *sc, void *const *objects, size_t count, size_t *bad_index)
 {
     last_slab last = {.s = NULL};

@@ -19,8 +19,8 @@ static bool is_overlapping(const slabmalloc_zone *zone, uintptr_t page, size_t b
     return false;
 }
 
-/* A record for the page, with bitsets where they belong, not in the registry yet; NULL: no memory for bookkeeping. Bitsets apart
- * lie behind their record. */
+/* A record for the page, with bitsets where they belong, not in the registry yet; NULL: no memory for bookkeeping.
+ * Bitsets apart lie behind their record. */
 static slab *slab_new(slabmalloc_zone *zone, slabmalloc_sc *sc, uintptr_t page)
 {
     slab *s = sc->spare;

@@ -2,9 +2,9 @@
  *
  * From a page's address to its slab, floor 2: a hash table that the owner changes and any thread reads, without a lock.
  *
- * Layout: open addressing, linear probing, at most a quarter full; an entry is a pointer to a slab record, whose `page` is
- * the key. A free entry points to `registry_nothing`, a record of no page and no allocator, and that is what a search
- * that fails returns.
+ * Layout: open addressing, linear probing, at most a quarter full; an entry is a pointer to a slab record, whose `page`
+ * is the key. A free entry points to `registry_nothing`, a record of no page and no allocator, and that is what a
+ * search that fails returns.
  *
  * Readers. A hit is sure: records stay mapped while the zone lives, and a record whose `page` is the one looked for is
  * the slab of that page. A miss may be due to a change under way (a table being replaced, an entry being moved), so it

@@ -23,9 +23,10 @@
  *   4. Nothing is doubled: fetch_or gives a bit to one freer, exchange takes it once.
  *   5. A slab whose objects have all been taken is touched by no freer any more (by 1, also by no beginner): its page may
  *      leave at once, and its record may serve another.
- * No location is written by one side and another read by it first, so release and acquire suffice: every fetch_or and exchange is
- * acq_rel (contents of the object, levels from below to above, the link from C2 to the next F3), the push releases, the pop
- * acquires. The full argument, and a model that fails with any step left out, are in tests/model/spin.
+ * No location is written by one side and another read by it first, so release and acquire suffice: every fetch_or and
+ * exchange is acq_rel (contents of the object, levels from below to above, the link from C2 to the next F3), the push
+ * releases, the pop acquires. The full argument, and a model that fails with any step left out, are in
+ * tests/model/spin.
  */
 #ifndef SLABMALLOC_ZONE_REMOTE_H
 #define SLABMALLOC_ZONE_REMOTE_H

@@ -10,8 +10,8 @@
  *                 +--------- last live object freed --------------- partial (bands) --chosen--> current
  *
  * A partial slab is in band (free * SLAB_BANDS - 1) / capacity; the slab chosen next is the front of the lowest band
- * that has one (the fullest quarter), else the front of the empty list: full slabs are filled up, sparse ones drain.
- * A slab joins its band at the back: while it waits it gathers frees, so that it serves several allocations when its turn
+ * that has one (the fullest quarter), else the front of the empty list: full slabs are filled up, sparse ones drain. A
+ * slab joins its band at the back: while it waits it gathers frees, so that it serves several allocations when its turn
  * comes. At the front it would be chosen for the one slot just freed. Empty slabs join at the front: they are warm.
  *
  * The cursor. `next` is the slot that the next allocation returns, known beforehand, so that neither the scan for it
@@ -19,12 +19,12 @@
  *     next == NO_SLOT and next_word == NULL  <=>  the current slab, if there is one, has no slot in its local set (or is at
  *     its random start, see below);
  *     else next is the lowest slot of that set, next_word the word of its bit, next_base the slot of that word's bit 0.
- * So the cursor's word is never empty, and a free into it needs nothing of the summary. A free below next moves it back:
- * a client's zone hands out the lowest free slot of its current slab, always.
- * Random start: an empty slab that becomes current is first filled from a random slot on. That is a matter of the cursor alone:
- * while `is_starting`, current_summary has the words above the start's, and those in which something was freed meanwhile; the
- * start's own word is served bit by bit (`start_bits` of word `start_at`, by sc_allocate_slow, since the hot path knows
- * lowest bits only), and next may be NO_SLOT meanwhile. When all that is used up the summary becomes whole.
+ * So the cursor's word is never empty, and a free into it needs nothing of the summary. A free below next moves it
+ * back: a client's zone hands out the lowest free slot of its current slab, always. Random start: an empty slab that
+ * becomes current is first filled from a random slot on. That is a matter of the cursor alone: while `is_starting`,
+ * current_summary has the words above the start's, and those in which something was freed meanwhile; the start's own
+ * word is served bit by bit (`start_bits` of word `start_at`, by sc_allocate_slow, since the hot path knows lowest bits
+ * only), and next may be NO_SLOT meanwhile. When all that is used up the summary becomes whole.
  *
  * The hot paths call nothing but at their end.
  */
@@ -133,7 +133,8 @@ ALWAYS_INLINE void *sc_allocate(slabmalloc_sc *sc)
 
 /* All or nothing; *bad_index is set if there is an error. [owner] */
 slabmalloc_status sc_deallocate_many(slabmalloc_sc *sc, void *const *objects, size_t count, size_t *bad_index);
-/* A free that is not on the current slab's page; the same where the record at that page's home is another one's. [owner] */
+/* A free that is not on the current slab's page; the same where the record at that page's home is another one's.
+ * [owner] */
 NOINLINE slabmalloc_status sc_free_elsewhere(slabmalloc_sc *sc, uintptr_t object);
 NOINLINE slabmalloc_status sc_free_away_from_home(slabmalloc_sc *sc, uintptr_t object);
 /* What is wrong with a free on a page that is not this allocator's. */

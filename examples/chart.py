@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Line", "line_chart"]
 
 WIDTH, HEIGHT = 960, 500
-LEFT, RIGHT, TOP, BOTTOM = 70, 190, 104, 56
+LEFT, RIGHT, TOP, BOTTOM = 70, 205, 104, 56
 LABEL_HEIGHT = 20.0
 FONT = "font-family=\"system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif\""
 INK, SOFT, GRID = "#1f2430", "#667085", "#e4e7ec"

@@ -92,7 +92,7 @@ def main() -> int:
 
     print(table(sides))
     if left_out:
-        print(f"not found here: {', '.join(left_out)}")
+        print(f"left out, for lack of the library: {', '.join(left_out)}")
     if late:
         print(f"no time left for: {', '.join(late)} (--seconds)")
     options.output.parent.mkdir(parents=True, exist_ok=True)

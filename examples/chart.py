@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A line chart as a self-contained SVG: for the demo's picture, without a plotting library.
 
-Lines are labelled where they end, so there is no legend to look up; the only grid is horizontal, for the values.
+Each line is labelled to the right of where it ends, so there is no legend to look up; labels that would cover each
+other move apart. The only grid is horizontal, for the values.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Line", "line_chart"]
 
 WIDTH, HEIGHT = 960, 500
-LEFT, RIGHT, TOP, BOTTOM = 70, 150, 104, 56
+LEFT, RIGHT, TOP, BOTTOM = 70, 205, 104, 56
+LABEL_HEIGHT = 20.0
 FONT = "font-family=\"system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif\""
 INK, SOFT, GRID = "#1f2430", "#667085", "#e4e7ec"
 
@@ -29,6 +31,7 @@ class Line:
     color: str
     points: Sequence[tuple[float, float]]
     marks: Sequence[tuple[float, str]] = field(default=())
+    width: float = 2.4
 
     def at(self, x: float) -> float:
         """The value at x, between points on the straight line, outside of them that of the nearest."""
@@ -70,15 +73,21 @@ def line_chart(lines: Sequence[Line], title: str, subtitle: str, x_unit: str, y_
         unit = f" {x_unit}" if step == int(x_end / x_step) else ""
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{y + 5:.1f}" stroke="{SOFT}"/>')
         parts.append(_text(x, y + 22, f"{step * x_step:g}{unit}", 13, SOFT, anchor="middle"))
-    for line in lines:
+    label_heights = _apart([place(*line.points[-1])[1] for line in lines], HEIGHT - BOTTOM)
+    for line, label_y in zip(lines, label_heights, strict=True):
         corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in line.points))
         parts.append(
-            f'<polyline points="{corners}" fill="none" stroke="{line.color}" stroke-width="2.6" '
+            f'<polyline points="{corners}" fill="none" stroke="{line.color}" stroke-width="{line.width}" '
             'stroke-linejoin="round" stroke-linecap="round"/>'
         )
         x, y = place(*line.points[-1])
-        parts.append(_text(x + 10, y - 2, line.label, 15, line.color, weight=600))
-        parts.append(_text(x + 10, y + 17, f"{line.points[-1][1]:.0f} {y_unit}", 14, line.color))
+        label_x = WIDTH - RIGHT + 18
+        parts.append(
+            f'<polyline points="{x + 3:.1f},{y:.1f} {label_x - 12},{y:.1f} {label_x - 4},{label_y:.1f}" fill="none" '
+            f'stroke="{line.color}" stroke-width="1" stroke-dasharray="2 3"/>'
+        )
+        label = f"{line.label} {line.points[-1][1]:.0f} {y_unit}"
+        parts.append(_text(label_x, label_y + 5, label, 15, line.color, weight=600))
         for at, text in line.marks:
             x, y = place(at, line.at(at))
             parts.append(
@@ -94,6 +103,16 @@ def _text(x: float, y: float, text: str, size: int, color: str, *, anchor: str =
         f'text-anchor="{anchor}" font-weight="{weight}">'
         f"{escape(text)}</text>"
     )
+
+
+def _apart(heights: Sequence[float], lowest: float) -> list[float]:
+    """The heights, moved upwards so that any two are a label's height apart and none lies below `lowest`."""
+    order = sorted(range(len(heights)), key=lambda number: -heights[number])
+    moved, limit = list(heights), lowest
+    for number in order:
+        moved[number] = min(heights[number], limit)
+        limit = moved[number] - LABEL_HEIGHT
+    return moved
 
 
 def _round_step(largest: float, count: int) -> float:

@@ -1,123 +1,136 @@
 # SPDX-License-Identifier: MIT
-"""The demonstration: one program in fresh processes, on the stock allocator and on slabmalloc, by turns.
+"""The demonstration: one program in fresh processes, on the stock allocator, on slabmalloc and on its peers, by turns.
 
-The program is ast_index.py, the same file in both. Its memory is watched from outside: the proportional share of
-physical memory (PSS) in /proc/PID/smaps_rollup, ten times a second. Prints one table and writes one picture. Linux
-only.
+The program is ast_index.py, the same file everywhere. `slabmalloc run` preloads slabmalloc, which then serves CPython's
+objects, NumPy's data and `malloc`. jemalloc, mimalloc and tcmalloc, where the dynamic linker finds them, are preloaded
+with their own defaults, and CPython is told to ask `malloc` for everything (PYTHONMALLOC=malloc). Prints one table and
+writes one picture, in less than two minutes: what the time does not suffice for is left out, and named. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes.util
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 from chart import Line, line_chart
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from watch import Run, watch
 
 HERE = Path(__file__).resolve().parent
 PROGRAM = HERE / "ast_index.py"
-SAMPLE_SECONDS = 0.1
-COLORS = {"stock": "#7a8496", "slabmalloc": "#0e7490"}
+STOCK, SLABMALLOC = "stock", "slabmalloc"
+PEERS = {"jemalloc": "jemalloc", "mimalloc": "mimalloc", "tcmalloc": "tcmalloc_minimal"}
+"""The libraries, by the names that the table has for them."""
+
+COLORS = {
+    STOCK: "#5b6475",
+    SLABMALLOC: "#0e7490",
+    "jemalloc": "#c2410c",
+    "mimalloc": "#7c3aed",
+    "tcmalloc": "#a16207",
+}
 
 
 @dataclass
-class Run:
-    """One process: memory over time, and when it printed what (seconds since its start, MiB)."""
+class Side:
+    """An allocator: how a Python program is started on it, its runs, and what it said of itself at the end of one."""
 
-    memory: list[tuple[float, float]] = field(default_factory=list)
-    phases: list[tuple[float, str]] = field(default_factory=list)
+    name: str
+    options: list[str] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def work_seconds(self) -> float:
-        """Until what was not kept is gone; the time of answering queries is the program's own choice."""
-        return next(at for at, line in self.phases if line.startswith("kept"))
+    def command(self, *program: str) -> list[str]:
+        """The command that runs `program`."""
+        return [sys.executable, *self.options, *program]
+
+    def environment(self) -> dict[str, str]:
+        """Ours, less what would choose an allocator, and with what this one needs."""
+        chosen = ("LD_PRELOAD", "PYTHONMALLOC", "SLABMALLOC_")
+        return {name: value for name, value in os.environ.items() if not name.startswith(chosen)} | self.variables
+
+    def median(self, key: str) -> float:
+        """Of a figure, over the runs."""
+        return float(statistics.median(getattr(run, key) for run in self.runs))
 
     @property
-    def peak(self) -> float:
-        """The largest of the samples."""
-        return max(mebibytes for _, mebibytes in self.memory)
-
-    @property
-    def after_release(self) -> float:
-        """The median of the last second."""
-        end = self.memory[-1][0]
-        return statistics.median(mebibytes for at, mebibytes in self.memory if at >= end - 1)
+    def longest(self) -> float:
+        """Seconds of the longest run; 0 without any."""
+        return max((run.phases[-1][0] for run in self.runs), default=0.0)
 
 
 def main() -> int:
     """Runs by turns, then the table and the picture; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=3, help="processes per allocator, at most (default: 3)")
-    parser.add_argument("--seconds", type=float, default=55, help="start no further pair after so long (default: 55)")
+    parser.add_argument("--runs", type=int, default=3, help="of stock and of slabmalloc, at most (default: 3)")
+    parser.add_argument("--seconds", type=float, default=110, help="start nothing that may last longer (default: 110)")
     parser.add_argument("--output", type=Path, default=HERE.parent / "build" / "demo-memory.svg", help="the picture")
     options = parser.parse_args()
     if not Path("/proc/self/smaps_rollup").exists():
         print("the demo watches memory through /proc/PID/smaps_rollup, and this system has none", file=sys.stderr)
         return 1
 
-    runs: dict[str, list[Run]] = {"stock": [], "slabmalloc": []}
-    begin = time.monotonic()
-    while len(runs["stock"]) < options.runs and (not runs["stock"] or time.monotonic() - begin < options.seconds):
-        for name, done in runs.items():
-            print(f"run {len(done) + 1} on {name} ...", file=sys.stderr, flush=True)
-            done.append(watch(name))
-    print(table(runs))
+    with tempfile.TemporaryDirectory() as folder:
+        summary = Path(folder, "summary.json")
+        slab = Side(SLABMALLOC, ["-m", "slabmalloc", "run", "--json", f"--summary={summary}"])
+        sides = [Side(STOCK), slab, *filter(is_in_effect, map(peer, PEERS))]
+        measure(sides, options.runs, options.seconds)
+        slab.summary = json.loads(summary.read_text(encoding="utf-8"))
+    left_out = [name for name in PEERS if name not in [side.name for side in sides]]
+    late = [side.name for side in sides if not side.runs]
+    sides = [side for side in sides if side.runs]
+
+    print(table(sides))
+    if left_out:
+        print(f"left out, for lack of the library: {', '.join(left_out)}")
+    if late:
+        print(f"no time left for: {', '.join(late)} (--seconds)")
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(picture(runs), encoding="utf-8")
-    print(f"memory over time, both runs: {options.output}")
+    options.output.write_text(picture(sides), encoding="utf-8")
+    print(f"memory over time: {options.output}")
     return 0
 
 
-def watch(name: str) -> Run:
-    """Runs the program on allocator `name` and watches it to its end."""
-    with tempfile.TemporaryDirectory() as folder:
-        summary = Path(folder, "summary.json")
-        slab = ["-m", "slabmalloc", "run", "--json", f"--summary={summary}"] if name == "slabmalloc" else []
-        run, start = Run(), time.monotonic()
-        process = subprocess.Popen([sys.executable, *slab, str(PROGRAM)], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        reader = threading.Thread(target=note_phases, args=(process.stdout, start, run))
-        reader.start()
-        while process.poll() is None:
-            mebibytes = memory_of(process.pid)
-            if mebibytes:
-                run.memory.append((time.monotonic() - start, mebibytes))
-            time.sleep(SAMPLE_SECONDS)
-        reader.join()
-        if process.returncode != 0:
-            raise SystemExit(f"the program failed on {name}: exit status {process.returncode}")
-        # What the interpreter tears down after the program's last line is no part of the comparison.
-        run.memory = [sample for sample in run.memory if sample[0] <= run.phases[-1][0]]
-        if slab:
-            run.summary = json.loads(summary.read_text(encoding="utf-8"))
-        return run
+def peer(name: str) -> Side:
+    """Another allocator, in the place of `malloc`; without a library if there is none."""
+    library = ctypes.util.find_library(PEERS[name])
+    return Side(name, variables={"LD_PRELOAD": library, "PYTHONMALLOC": "malloc"} if library else {})
 
 
-def note_phases(stream: IO[str], start: float, run: Run) -> None:
-    """Notes each line that the program prints, and when."""
-    run.phases.extend((time.monotonic() - start, line.rstrip()) for line in stream)
+def is_in_effect(side: Side) -> bool:
+    """Is the peer's library found, and does a Python program really run on it? The dynamic linker only warns."""
+    if not side.variables:
+        return False
+    look = f"import sys; sys.exit('lib{PEERS[side.name]}' not in open('/proc/self/maps').read())"
+    command = side.command("-c", look)
+    return subprocess.run(command, env=side.environment(), stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
-def memory_of(pid: int) -> float | None:
-    """PSS in MiB; None once the process is gone."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return None
-    sizes = [int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")]
-    return sizes[0] / 1024 if sizes else None
+def measure(sides: list[Side], runs: int, seconds: float) -> None:
+    """Every side once, then stock and slabmalloc again and again; what may last too long is not begun."""
+    pair, peers = sides[:2], sides[2:]
+    begin = time.monotonic()
+    for turn in [pair, *([side] for side in peers), *[pair] * (runs - 1)]:
+        # A peer's first run is expected to take as long as the longest so far.
+        expected = sum(side.longest or max(side.longest for side in sides) for side in turn)
+        if pair[0].runs and time.monotonic() - begin + expected > seconds:
+            continue
+        for side in turn:
+            print(f"run {len(side.runs) + 1} on {side.name} ...", file=sys.stderr, flush=True)
+            try:
+                side.runs.append(watch(side.command(str(PROGRAM)), side.environment()))
+            except RuntimeError as error:
+                raise SystemExit(f"the program failed on {side.name}: {error}") from None
 
 
 ROWS = (
@@ -127,54 +140,54 @@ ROWS = (
 )
 
 
-def table(runs: dict[str, list[Run]]) -> str:
-    """What was measured, as text: medians over the runs, and slabmalloc as a share of stock."""
-    stock, slab = runs["stock"], runs["slabmalloc"]
-    heading = f"median of {len(stock)} run{'s' if len(stock) > 1 else ''}"
+def table(sides: list[Side]) -> str:
+    """What was measured, as text: medians over the runs, and the ratio of each to stock."""
+    stock, slab = sides[:2]
     lines = [
         "",
-        *(f"  {text}" for _, text in slab[-1].phases),
+        *(f"  {text}" for _, text in slab.runs[-1].phases),
         "",
-        f"  {heading:<36}{'stock':>12}{'slabmalloc':>14}{'ratio':>9}",
+        f"  {'median (ratio to stock)':<36}{STOCK:>9}" + "".join(f"{side.name:>15}" for side in sides[1:]),
+        f"  {'runs':<36}{len(stock.runs):>9}" + "".join(f"{len(side.runs):>15}" for side in sides[1:]),
     ]
     for title, unit, key in ROWS:
-        ours, theirs = (statistics.median(getattr(run, key) for run in some) for some in (slab, stock))
-        digits = 2 if unit == "s" else 0
-        lines.append(f"  {title + ', ' + unit:<36}{theirs:>12.{digits}f}{ours:>14.{digits}f}{ours / theirs:>9.2f}")
-    lines += ["", f"  {account(slab[-1].summary)}", ""]
+        base, digits = stock.median(key), 2 if unit == "s" else 0
+        values = ((side.median(key), side.median(key) / base) for side in sides[1:])
+        cells = "".join(f"{value:>8.{digits}f} ({ratio:.2f})" for value, ratio in values)
+        lines.append(f"  {title + ', ' + unit:<36}{base:>9.{digits}f}{cells}")
+    lines += ["", *(f"  {text}" for text in account(slab.summary)), ""]
     return "\n".join(lines)
 
 
-def account(summary: dict[str, Any]) -> str:
-    """What slabmalloc says it did, in a line."""
-
-    def sum_of(key: str) -> int:
-        return sum(row[key] for row in summary["domains"].values())
-
-    served, passed = (
-        f"{sum_of(f'{kind}_blocks'):,} blocks, {sum_of(f'{kind}_bytes') >> 20:,} MiB" for kind in ("served", "passed")
-    )
-    return f"slabmalloc served {served}; it passed larger ones on: {passed}"
-
-
-def picture(runs: dict[str, list[Run]]) -> str:
-    """The chart of one run of each, the one of median time."""
-    lines = [
-        line_of(name, sorted(some, key=lambda run: run.work_seconds)[len(some) // 2]) for name, some in runs.items()
+def account(summary: dict[str, Any]) -> list[str]:
+    """What slabmalloc says it did."""
+    served = [
+        f"{name} {row['served_blocks']:,} ({row['served_bytes'] >> 20:,} MiB)"
+        for name, row in summary["domains"].items()
     ]
+    mapped, back = summary["peak_mapped_bytes"] >> 20, summary["given_back_bytes"] >> 20
+    return [
+        f"slabmalloc served blocks: {', '.join(served)};",
+        f"it had mapped up to {mapped:,} MiB and gave {back:,} MiB back to the system (some of it more than once)",
+    ]
+
+
+def picture(sides: list[Side]) -> str:
+    """The chart of one run of each, the one of median time (of two the quicker)."""
     return line_chart(
-        lines,
+        [line_of(side) for side in sides],
         "Build much, keep little: where the memory goes",
-        "Syntax trees of the whole standard library; one named node in fifty is kept (ring), then queries are answered",
+        "Syntax trees of the standard library; one named node in fifty is kept (ring), then queries are answered",
         "s",
         "MiB",
     )
 
 
-def line_of(name: str, run: Run) -> Line:
+def line_of(side: Side) -> Line:
     """A run as a line, with a ring where the program let go of the rest."""
-    marks: Sequence[tuple[float, str]] = [(run.work_seconds, "")]
-    return Line(f"{name}", COLORS[name], run.memory, marks)
+    run = sorted(side.runs, key=lambda run: run.work_seconds)[(len(side.runs) - 1) // 2]
+    width = 3.4 if side.name == SLABMALLOC else 2.0
+    return Line(side.name, COLORS[side.name], run.memory, [(run.work_seconds, "")], width)
 
 
 if __name__ == "__main__":

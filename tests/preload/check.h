@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * What the programs of this directory share: REQUIRE ends the program with the line that failed, without allocating; main_of
- * runs the case that the first argument names. They hold of any malloc, so each runs on the C library's as well.
+ * runs the case that the first argument names. But for the misuses they ask for nothing that is ours alone.
  */
 #ifndef PRELOAD_CHECK_H
 #define PRELOAD_CHECK_H

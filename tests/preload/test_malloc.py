@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The preload library as malloc(3): the C programs of this directory, each case in a process of its own.
 
-The programs hold of any malloc. What the library promises beyond the standards is compared here: a misuse ends the
+The programs ask for what any malloc should do. What the library promises beyond the standards is compared here: a misuse ends the
 process with one line.
 """
 

@@ -247,7 +247,7 @@ const char *pymem_install(unsigned mask, space *(*get_space)(void))
         return refusal;
     space *s = the_heap != NULL ? the_heap->space : get_space();
     if (the_heap == NULL && s != NULL)
-        the_heap = heap_open(s);
+        the_heap = heap_open(s, NULL);
     if (the_heap == NULL)
         return "the system grants no address space for the heap (see ulimit -v)";
     for (pymem_domain which = PYMEM_OBJ; which < PYMEM_DOMAINS; which++)

@@ -48,16 +48,17 @@ ALWAYS_INLINE void *served(heap *h, void *block, size_t bytes)
     return UNLIKELY(calls == 0) ? tick_and_return(h, block) : block;
 }
 
-ALWAYS_INLINE heap *own_heap(void)
+/* The caller is done with the heap, and has the block. */
+static void *returned(heap *h, void *block)
 {
-    heap *h = thread_heap;
-    return LIKELY(h != NULL) ? h : thread_heap_open();
+    thread_heap_done(h);
+    return block;
 }
 
 static NOINLINE void *malloc_slowly(size_t bytes)
 {
-    heap *h = own_heap();
-    return h == NULL ? refused() : served(h, heap_allocate(h, bytes), bytes);
+    heap *h = thread_heap_open();
+    return h == NULL ? refused() : returned(h, served(h, heap_allocate(h, bytes), bytes));
 }
 
 EXPORT void *malloc(size_t bytes)
@@ -78,17 +79,17 @@ EXPORT void *malloc(size_t bytes)
 EXPORT void *calloc(size_t count, size_t bytes)
 {
     size_t total;
-    heap *h = own_heap();
-    if (h == NULL || __builtin_mul_overflow(count, bytes, &total))
+    if (__builtin_mul_overflow(count, bytes, &total))
         return refused();
-    return served(h, heap_allocate_zeroed(h, total), total);
+    heap *h = thread_heap_open();
+    return h == NULL ? refused() : returned(h, served(h, heap_allocate_zeroed(h, total), total));
 }
 
 /* `align` is a power of two. */
 static void *allocate_aligned(size_t align, size_t bytes)
 {
-    heap *h = own_heap();
-    return h == NULL ? refused() : served(h, heap_allocate_aligned(h, bytes, align), bytes);
+    heap *h = thread_heap_open();
+    return h == NULL ? refused() : returned(h, served(h, heap_allocate_aligned(h, bytes, align), bytes));
 }
 
 static void *aligned_or_invalid(size_t align, size_t bytes)
@@ -204,17 +205,8 @@ EXPORT void cfree(void *block) { free(block); }
 
 /* ---- resize ---------------------------------------------------------------------------------------------- */
 
-EXPORT void *realloc(void *block, size_t bytes)
+static void *resize(heap *h, void *block, size_t bytes)
 {
-    if (block == NULL)
-        return malloc(bytes);
-    if (bytes == 0) { /* as the C library does it */
-        free(block);
-        return NULL;
-    }
-    heap *h = own_heap();
-    if (h == NULL)
-        return refused();
     slabmalloc_status status;
     void *resized = heap_reallocate(h, block, bytes, &status);
     if (UNLIKELY(status != SLABMALLOC_OK))
@@ -227,6 +219,18 @@ EXPORT void *realloc(void *block, size_t bytes)
     }
     heap_count(&h->counters.freed_blocks, 1);
     return served(h, resized, bytes);
+}
+
+EXPORT void *realloc(void *block, size_t bytes)
+{
+    if (block == NULL)
+        return malloc(bytes);
+    if (bytes == 0) { /* as the C library does it */
+        free(block);
+        return NULL;
+    }
+    heap *h = thread_heap_open();
+    return h == NULL ? refused() : returned(h, resize(h, block, bytes));
 }
 
 EXPORT void *reallocarray(void *block, size_t count, size_t bytes)
@@ -253,8 +257,9 @@ EXPORT int malloc_trim(size_t kept_bytes)
 {
     (void)kept_bytes;
     int reason = errno;
-    heap *h = own_heap();
+    heap *h = thread_heap_open();
     size_t bytes = h == NULL ? 0 : heap_trim(h);
+    thread_heap_done(h);
     errno = reason;
     return bytes > 0;
 }

@@ -8,10 +8,11 @@
  *     SLABMALLOC_RUN_PID      the process that `slabmalloc run` became: it alone complains, and writes a summary
  *     SLABMALLOC_SUMMARY      where to: a path, or - for standard error; SLABMALLOC_SUMMARY_JSON: as JSON
  */
-#define _GNU_SOURCE /* memmem, dladdr */
+#define _GNU_SOURCE /* memrchr, dladdr */
 #include "process.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,7 +75,6 @@ const slabmalloc_process slabmalloc_process_table = {
 
 /* ---- the beginning and the end ----------------------------------------------------------------------------- */
 
-static const char name[] = "libslabmalloc";
 static struct timespec start;
 
 /* Is `word` in the list of words that commas part? */
@@ -94,6 +94,14 @@ static unsigned wanted_domains(void)
            (list == NULL || has_word(list, "mem") ? 1u << PYMEM_MEM : 0);
 }
 
+/* Is this library's name the last component of the path? */
+static bool is_own_name(const char *path, size_t bytes)
+{
+    static const char name[] = "libslabmalloc.so";
+    const char *slash = memrchr(path, '/', bytes), *last = slash == NULL ? path : slash + 1;
+    return bytes - (size_t)(last - path) == sizeof(name) - 1 && memcmp(last, name, sizeof(name) - 1) == 0;
+}
+
 /* Takes this library off LD_PRELOAD, so that programs which this one starts run without it; other entries stay. */
 static void leave_children_alone(void)
 {
@@ -104,7 +112,7 @@ static void leave_children_alone(void)
         return;
     for (const char *at = list; *at != '\0';) {
         size_t bytes = strcspn(at, ": ");
-        if (memmem(at, bytes, name, sizeof(name) - 1) == NULL && bytes > 0) {
+        if (bytes > 0 && !is_own_name(at, bytes)) {
             memcpy(rest + length, at, bytes);
             length += bytes;
             rest[length++] = ':';
@@ -153,19 +161,23 @@ static void say(const char *what, const char *more)
  * the program's own table of calls. */
 static void say_if_not_first(void)
 {
-    void *symbol = dlsym(RTLD_DEFAULT, "malloc");
+    void *symbol = dlsym(RTLD_DEFAULT, "malloc"), *free_symbol = dlsym(RTLD_DEFAULT, "free");
     void *(*first)(size_t bytes);
+    void (*first_free)(void *block);
     memcpy(&first, &symbol, sizeof(symbol));
+    memcpy(&first_free, &free_symbol, sizeof(free_symbol));
     void *block = first == NULL ? NULL : first(1);
     space *s = process_space();
     Dl_info info;
     if (s == NULL || !heap_owns(s, block))
         say("malloc is not served: another library comes first: ", dladdr(symbol, &info) != 0 ? info.dli_fname : "?");
-    free(block);
+    if (block != NULL)
+        first_free(block);
 }
 
 __attribute__((constructor)) static void begin(void)
 {
+    int reason = errno;
     clock_gettime(CLOCK_MONOTONIC, &start);
     threads_watch_forks();
     read_run();
@@ -179,6 +191,8 @@ __attribute__((constructor)) static void begin(void)
     }
     if (getenv("SLABMALLOC_NO_CHILDREN") != NULL)
         leave_children_alone();
+    dlerror(); /* what was looked up in vain is no error of the program's */
+    errno = reason;
 }
 
 static void write_all(int file, const char *bytes, size_t length)

@@ -2,14 +2,19 @@
  *
  * Heaps of threads: see threads.h. Nothing here calls malloc before the thread has its heap.
  */
+#define _GNU_SOURCE /* gettid, tgkill */
 #include "threads.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include "options.h"
 #include "pymem.h"
 
 _Thread_local heap *thread_heap;
+static _Thread_local bool thread_is_ending __attribute__((tls_model("initial-exec")));
 
 static space *_Atomic the_space;
 static pthread_mutex_t space_lock = PTHREAD_MUTEX_INITIALIZER; /* held while the space is made, and around fork */
@@ -37,26 +42,46 @@ space *process_space(void)
 
 /* ---- threads come and go --------------------------------------------------------------------------------- */
 
-/* What the thread frees from here on, in destructors that come later, are remote frees; what it allocates opens a heap
- * anew. */
+/* What the thread frees from here on, in destructors that come later, are remote frees. */
 static void thread_ends(void *context)
 {
     thread_heap = NULL;
+    thread_is_ending = true;
     heap_abandon(context);
 }
 
 static void make_end_key(void) { pthread_key_create(&end_key, thread_ends); }
 
+/* A thread that allocates first in the last round of its destructors has nobody left to abandon its heap. */
+static bool is_gone(uint64_t owner)
+{
+    int reason = errno;
+    bool is_gone = tgkill(getpid(), (pid_t)owner, 0) != 0 && errno == ESRCH;
+    errno = reason;
+    return is_gone;
+}
+
 heap *thread_heap_open(void)
 {
+    if (thread_heap != NULL)
+        return thread_heap;
+    int reason = errno;
     space *s = process_space();
-    heap *h = s == NULL ? NULL : heap_open(s);
-    if (h == NULL)
-        return NULL;
-    thread_heap = h; /* before the C library is called, which may allocate */
-    pthread_once(&end_key_once, make_end_key);
-    pthread_setspecific(end_key, h);
+    heap *h = s == NULL ? NULL : heap_open(s, is_gone);
+    if (h != NULL && !thread_is_ending) {
+        h->owner = (uint64_t)gettid();
+        thread_heap = h; /* before the C library is called, which may allocate */
+        pthread_once(&end_key_once, make_end_key);
+        pthread_setspecific(end_key, h);
+    }
+    errno = reason;
     return h;
+}
+
+void thread_heap_done(heap *h)
+{
+    if (UNLIKELY(thread_is_ending) && h != NULL)
+        heap_abandon(h);
 }
 
 /* ---- fork ------------------------------------------------------------------------------------------------ */
@@ -81,6 +106,8 @@ static void after_fork_in_child(void)
     heap *kept[] = {thread_heap, pymem_heap()};
     if (process_space_if_any() != NULL)
         space_fork_child(process_space_if_any(), kept, 2);
+    if (thread_heap != NULL)
+        thread_heap->owner = (uint64_t)gettid();
     pthread_mutex_unlock(&space_lock);
 }
 

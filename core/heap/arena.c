@@ -6,6 +6,7 @@
 #include "heap/arena.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "base/check.h"
 #include "slab/pager.h"
@@ -13,7 +14,7 @@
 /* 1 TiB; more is for further ranges. */
 #define ARENA_MAX_BYTES ((size_t)1 << 40)
 
-enum { ALL_UNITS = (1 << ARENA_CHUNK_UNITS) - 1 };
+enum { ALL_UNITS = (1 << ARENA_CHUNK_UNITS) - 1, COMMIT_CHUNKS = 8, LIMIT_SHARE = 8 };
 
 /* In the order in which a unit is looked for: memory that is there first, and chunks that are in use already. */
 enum { RESTING_PARTIAL, RESTING_WHOLE, FREE_PARTIAL, FREE_WHOLE };
@@ -25,10 +26,33 @@ static unsigned key_of(uint16_t free, uint16_t resting)
     return (resting != 0 ? 1u << (RESTING_PARTIAL + is_whole) : 0) | (free != 0 ? 1u << (FREE_PARTIAL + is_whole) : 0);
 }
 
+/* Addresses that cost nothing yet, neither memory nor what the system promises of it. */
 static void *reserve(size_t bytes)
 {
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *memory = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return memory == MAP_FAILED ? NULL : memory;
+}
+
+/* Chunks [committed, chunk] can be used from now on, and a few more if the system grants them; false: it does not. */
+static bool commit(arena *a, size_t chunk)
+{
+    for (size_t count = COMMIT_CHUNKS; count > 0; count = count > 1 ? 1 : 0) {
+        size_t end = min_size(chunk + count, a->chunk_count);
+        char *begin = (char *)a->base + a->committed * ARENA_CHUNK_BYTES;
+        if (mprotect(begin, (end - a->committed) * ARENA_CHUNK_BYTES, PROT_READ | PROT_WRITE) == 0) {
+            a->committed = (uint32_t)end;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Where address space is limited it is for large objects, stacks and libraries too: a range takes a share. */
+static size_t share_of_address_space(void)
+{
+    struct rlimit limit;
+    bool is_limited = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+    return is_limited ? max_size(limit.rlim_cur / LIMIT_SHARE, ARENA_CHUNK_BYTES) : SIZE_MAX;
 }
 
 static bool arena_try(arena *a, size_t bytes)
@@ -38,7 +62,8 @@ static bool arena_try(arena *a, size_t bytes)
     size_t set_bytes = sizeof(word) * bitset_words(&shape);
     size_t tables_bytes =
         align_up(ARENA_SETS * set_bytes + 2 * sizeof(uint16_t) * (size_t)chunks, SLABMALLOC_MIN_PAGE_BYTES);
-    char *range = reserve(bytes + ARENA_CHUNK_BYTES), *tables = range == NULL ? NULL : reserve(tables_bytes);
+    char *range = reserve(bytes + ARENA_CHUNK_BYTES);
+    char *tables = range == NULL ? NULL : slabmalloc_os_map(tables_bytes, SLABMALLOC_MIN_PAGE_BYTES, false);
     if (tables == NULL) {
         if (range != NULL)
             munmap(range, bytes + ARENA_CHUNK_BYTES);
@@ -66,7 +91,7 @@ static bool arena_try(arena *a, size_t bytes)
 
 bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes)
 {
-    reserve_bytes = min_size(reserve_bytes, ARENA_MAX_BYTES);
+    reserve_bytes = max_size(min_size(min_size(reserve_bytes, ARENA_MAX_BYTES), share_of_address_space()), least_bytes);
     for (size_t bytes = align_up(reserve_bytes, ARENA_CHUNK_BYTES); bytes >= least_bytes;
          bytes = align_up(bytes / 2, ARENA_CHUNK_BYTES))
         if (arena_try(a, bytes))
@@ -150,7 +175,7 @@ static size_t chunk_choose(arena *a, bool is_whole)
             return chunk;
     }
     size_t chunk = arena_fresh(a);
-    if (chunk == a->chunk_count)
+    if (chunk == a->chunk_count || (chunk == a->committed && !commit(a, chunk)))
         return SIZE_MAX;
     atomic_store_explicit(&a->fresh, (uint32_t)chunk + 1, memory_order_relaxed);
     a->in_use_count += ARENA_CHUNK_UNITS; /* as a chunk that chunk_set is about to free */

@@ -28,9 +28,9 @@ _Static_assert(ARENA_UNIT_BYTES *ARENA_CHUNK_UNITS == ARENA_CHUNK_BYTES, "a chun
 typedef struct arena {
     uintptr_t base;
     size_t reserved_bytes;
-    uint32_t chunk_count;
-    _Atomic uint32_t fresh;   /* chunks from here on were never handed out */
-    uint16_t *free, *resting; /* by chunk, a bit per unit */
+    uint32_t chunk_count, committed; /* chunks from `committed` on are addresses and no more: fresh <= committed */
+    _Atomic uint32_t fresh;          /* chunks from here on were never handed out */
+    uint16_t *free, *resting;        /* by chunk, a bit per unit */
     bitset_shape shape;
     word *sets[ARENA_SETS]; /* sets of chunks */
     void *tables;
@@ -40,7 +40,8 @@ typedef struct arena {
     uint64_t purged_bytes;                          /* so far */
 } arena;
 
-/* `reserve_bytes` of address space, halved until the system grants it; false: not even `least_bytes`. */
+/* `reserve_bytes` of address space, or an eighth of what RLIMIT_AS allows, halved until the system grants it; false:
+ * not even `least_bytes`. */
 bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes);
 void arena_end(arena *a);
 /* A page of one unit or of one chunk, resting memory and low addresses first; NULL: the range is used up. */

@@ -14,7 +14,7 @@ _Static_assert(HEAP_PAGE_BYTES / SLABMALLOC_MIN_PAGE_BYTES <= 16, "range.purged 
 _Static_assert(HEAP_SMALL_BYTES >= ZONE_SMALL_BYTES && HEAP_MEDIUM_BYTES <= ZONE_TABLE_BYTES,
                "the zone's tables serve");
 
-enum { GROWING_BYTES = 512 };
+enum { GROWING_BYTES = 512, ORPHANS_AT_ONCE = 8 };
 
 /* ---- pages ----------------------------------------------------------------------------------------------- */
 
@@ -90,13 +90,29 @@ static heap *heap_new(space *s)
     return h;
 }
 
-heap *heap_open(space *s)
+/* A heap whose owner is gone without having abandoned it; a few of them are asked for, in turn. [lock] */
+static heap *find_orphan(space *s, bool (*is_gone)(uint64_t owner))
+{
+    heap *h = s->asked != NULL ? s->asked : s->heaps;
+    for (int i = 0; is_gone != NULL && h != NULL && i < ORPHANS_AT_ONCE; i++, h = h->next) {
+        s->asked = h->next;
+        if (h->state == HEAP_OWNED && h->owner != 0 && is_gone(h->owner))
+            return h;
+    }
+    return NULL;
+}
+
+heap *heap_open(space *s, bool (*is_gone)(uint64_t owner))
 {
     pthread_mutex_lock(&s->lock);
     heap *h = s->abandoned;
-    if (h != NULL) {
+    if (h != NULL)
         s->abandoned = h->next_abandoned;
+    else
+        h = find_orphan(s, is_gone);
+    if (h != NULL) {
         h->state = HEAP_OWNED;
+        h->owner = 0;
     }
     pthread_mutex_unlock(&s->lock);
     if (h != NULL)
@@ -138,7 +154,7 @@ heap *heap_create(size_t reserve_bytes)
     space *s = space_create(&options);
     if (s == NULL)
         return NULL;
-    heap *h = heap_open(s);
+    heap *h = heap_open(s, NULL);
     if (h == NULL)
         space_destroy(s);
     return h;

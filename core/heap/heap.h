@@ -64,8 +64,9 @@ typedef struct heap {
     _Atomic uint64_t swept_bytes; /* purged inside slabs, so far; read by anyone */
     _Atomic bool trim_wanted;     /* [any thread] */
 
-    uint64_t last_trim;                 /* the last heap_trim that saw it while it was abandoned */
-    heap_state state;                   /* [space.lock] */
+    uint64_t last_trim;     /* the last heap_trim that saw it while it was abandoned */
+    _Atomic uint64_t owner; /* a name that whoever opens it may give him, for heap_open's `is_gone`; 0: none */
+    heap_state state;       /* [space.lock] */
     struct heap *next, *next_abandoned; /* [space.lock] */
 } heap;
 
@@ -96,8 +97,9 @@ typedef struct space_stats {
 heap *heap_create(size_t reserve_bytes);
 void heap_destroy(heap *h);
 
-/* A heap of the space for the caller: an abandoned one, else a new one; NULL: the system refuses. [any thread] */
-heap *heap_open(space *s);
+/* A heap of the space for the caller: an abandoned one, else one whose owner `is_gone` (NULL: ask nobody) without having
+ * abandoned it, else a new one; NULL: the system refuses. [any thread] */
+heap *heap_open(space *s, bool (*is_gone)(uint64_t owner));
 /* The caller owns it no more. [owner] */
 void heap_abandon(heap *h);
 /* Its bookkeeping goes back; its pages are the space's, which ends too. */

@@ -12,7 +12,7 @@
 #include "slab/pager.h"
 
 #define RESERVE_BYTES ((size_t)64 << 30)
-#define RESERVE_LEAST_BYTES ((size_t)64 << 20)
+#define RESERVE_LEAST_BYTES ((size_t)4 << 20)
 #define LARGE_BOUND_BYTES ((size_t)64 << 20)
 
 /* A step of the arenas' decay, a fraction of a millisecond. */

@@ -45,6 +45,7 @@ typedef struct space {
     _Atomic size_t in_use_bytes;         /* of pages */
     struct heap *heaps;                  /* all, by next */
     struct heap *abandoned;              /* those without an owner, by next_abandoned */
+    struct heap *asked;                  /* the next whose owner may be gone */
     _Atomic uint64_t frees_without_heap; /* of threads that have none; [any thread] */
     _Atomic uint64_t trims;              /* so far */
     space_options options;
@@ -53,7 +54,7 @@ typedef struct space {
 } space;
 
 space_options space_options_default(void);
-/* NULL: the system grants not even 64 MiB. */
+/* NULL: the system grants not even 4 MiB. */
 space *space_create(const space_options *options);
 /* Ends it, with all its heaps. [no other thread may use any of them] */
 void space_destroy(space *s);

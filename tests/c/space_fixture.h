@@ -29,7 +29,7 @@ static inline space *space_new(size_t reserve_bytes, uint32_t max_ranges, uint32
 
 static inline heap *heap_of(space *s)
 {
-    heap *h = heap_open(s);
+    heap *h = heap_open(s, NULL);
     REQUIRE(h != NULL);
     return h;
 }

@@ -254,7 +254,7 @@ static void an_abandoned_heap_is_the_childs_too(void)
     if (pid == 0) {
         space_fork_child(s, &mine, 1);
         atomic_store(&check_failures, 0);
-        CHECK_POINTER(heap_open(s), other);
+        CHECK_POINTER(heap_open(s, NULL), other);
         check_filled(s, objects, PUBLISHED, 5);
         for (size_t i = 0; i < PUBLISHED; i++)
             CHECK_OK(heap_free(other, objects[i]));

@@ -116,7 +116,7 @@ static int work_until_refused(void)
     options.reserve_bytes = RESERVE_LEAST;
     options.max_ranges = 3;
     space *s = limited_space != NULL ? limited_space : space_create(&options);
-    heap *h = s == NULL ? NULL : heap_open(s);
+    heap *h = s == NULL ? NULL : heap_open(s, NULL);
     if (h == NULL) {
         if (s != NULL)
             space_destroy(s);
@@ -137,7 +137,7 @@ static int work_until_refused(void)
         CHECK_HEAP(h, count);
         CHECK_POINTER(heap_allocate_aligned(h, 3 * MIB, 2 * MIB), NULL);
         CHECK_POINTER(heap_allocate_zeroed(h, 3 * MIB), NULL);
-        heap *second = heap_open(s); /* may be refused, or not */
+        heap *second = heap_open(s, NULL); /* may be refused, or not */
         if (second != NULL) {
             CHECK_OK(count > 0 ? heap_free(second, limited_objects[--count]) : SLABMALLOC_OK);
             heap_abandon(second);
@@ -178,7 +178,7 @@ static int work_until_refused(void)
 /* Free memory of ours is no reason for the system to refuse: it goes back first. */
 static int rest_then_ask(void)
 {
-    heap *h = heap_open(limited_space);
+    heap *h = heap_open(limited_space, NULL);
     REQUIRE(h != NULL);
     size_t count = 0;
     while (count < MOST && (limited_objects[count] = heap_allocate(h, 400 * KIB)) != NULL)

@@ -704,6 +704,7 @@ def test_little_address_space_leaves_room_for_large_blocks(mebibytes: int) -> No
     check_limited(f"assert len(bytes({mebibytes << 20} // 4)) == {mebibytes << 20} // 4", mebibytes)
 
 
+@pytest.mark.xfail(reason="address space of pages that small blocks had is not lent to large ones (docs/process.md)")
 @pytest.mark.parametrize("mebibytes", [200, 300])
 def test_little_address_space_serves_large_blocks_after_small_ones(mebibytes: int) -> None:
     check_limited(

@@ -93,9 +93,8 @@ const char *owner_check_prepare(owner_check *check)
     return NULL;
 }
 
-bool owner_others_exist(const owner_check *check)
+bool owner_others_exist(void)
 {
-    (void)check;
     interpreter *main = interpreter_main();
     void *state = thread_state_unchecked();
     return main != NULL && (interpreter_head() != main || state == NULL || thread_state_interpreter(state) != main);

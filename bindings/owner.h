@@ -33,7 +33,7 @@ typedef struct owner_check {
 /* Fills `check`; NULL, or why the domains can't be served in this process, as a sentence. */
 const char *owner_check_prepare(owner_check *check);
 /* Are there interpreters besides the main one, or is the caller not in it? [an interpreter's lock held] */
-bool owner_others_exist(const owner_check *check);
+bool owner_others_exist(void);
 /* The rest of owner_is_caller. */
 bool owner_is_caller_by_state(owner_check *check);
 

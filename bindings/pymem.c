@@ -69,7 +69,6 @@ static void *pass_calloc(domain *d, size_t count, size_t bytes)
 /* Each domain counts down to the next tick: the heap gives memory back in small steps, which its callers owe it.
  *     served_blocks = ticks x HEAP_CALLS_PER_TICK + HEAP_CALLS_PER_TICK - until_tick
  * Hooks call what is rare at their end, so that they have no frame. */
-
 static void *count_served(domain *d, void *block, size_t bytes)
 {
     d->counters.served_bytes += bytes;
@@ -158,8 +157,8 @@ static NOINLINE void *realloc_elsewhere(domain *d, void *block, size_t bytes)
 {
     if (heap_owns(the_heap->space, block))
         stop_process(the_heap->space, "invalid realloc", block, d->name);
-    return d->previous.realloc(d->previous.context, block,
-                               bytes); /* its size is its maker's secret: it can't be moved here */
+    /* Its size is its maker's secret: it can't be moved here. */
+    return d->previous.realloc(d->previous.context, block, bytes);
 }
 
 /* A block that another interpreter's thread resizes: its heap is not the caller's to allocate from. */
@@ -219,7 +218,7 @@ const char *pymem_refusal(void)
         refusal = prepare();
     is_prepared = true;
     /* Other interpreters' threads read the allocators without a lock, so these must not change under them. */
-    if (refusal == NULL && owner_others_exist(&owner))
+    if (refusal == NULL && owner_others_exist())
         return "install slabmalloc in the main interpreter, before others are made";
     return refusal;
 }

@@ -164,7 +164,7 @@ static void chunk_set(arena *a, size_t chunk, uint16_t free, uint16_t resting)
 /* ---- pages ----------------------------------------------------------------------------------------------- */
 
 /* A chunk with a free unit, or that is free as a whole, into the arena's books if it is fresh; SIZE_MAX: there is none.
-  */
+ */
 static size_t chunk_choose(arena *a, bool is_whole)
 {
     static const uint8_t any[] = {RESTING_PARTIAL, RESTING_WHOLE, FREE_PARTIAL, FREE_WHOLE};

@@ -6,8 +6,7 @@
  * in the space, which purges what was not needed for a while (space.c). Slabs with some free slots are swept:
  * heap_tick, which the callers owe the heap now and then, visits some in the order of their addresses, and purges the
  * OS pages without a live object in those that have not changed since the visit before. A round of visits begins half a
- * decay after the one before, at the earliest; after the last drain of any slab there are SWEEP_ROUNDS of them, and
- * then the sweep stops.
+ * decay after the one before, at the earliest; when SWEEP_ROUNDS have gone by since a slab drained, one and a half.
  *
  * No tick takes long: it ends when a millisecond has passed, and a step of it is a fraction of that.
  */
@@ -28,8 +27,7 @@ enum {
 /* Empty pages that leave an abandoned heap in one step. */
 enum { TEND_SMALL_PAGES = 32, TEND_MEDIUM_PAGES = 2 };
 
-/* `seen` of a page whose slab was swept at this count, and is current: it may be drawn on, so nothing is known of it.
-  */
+/* Set in `seen` of a page whose slab was swept at this count; of a current slab nothing else tells. */
 enum { SEEN_SWEPT = 0x8000 };
 
 /* ---- OS pages without a live object ------------------------------------------------------------------------ */
@@ -95,8 +93,7 @@ static size_t sweep_slab(heap *h, range *r, slab *s)
 
 /* ---- the sweep ------------------------------------------------------------------------------------------- */
 
-/* The heap's own slab whose page begins at `unit`, or NULL. Other heaps' records are not looked at: they have owners.
-  */
+/* The heap's own slab whose page begins at `unit`, or NULL. Other heaps' records are their owners' to look at. */
 static slab *own_slab_at(const heap *h, const range *r, size_t unit)
 {
     slab *s = registry_probe(&h->zone->registry, r->arena.base + unit * ARENA_UNIT_BYTES);

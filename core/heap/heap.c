@@ -189,16 +189,11 @@ void *heap_allocate_zeroed(heap *h, size_t bytes)
     return object == NULL || is_zero ? object : memset(object, 0, bytes);
 }
 
-slabmalloc_status heap_free_in_other(slab *s, void *object)
-{
-    return remote_free(s->sc, s, (uintptr_t)object - slab_page(s));
-}
-
 slabmalloc_status heap_free_remote(space *s, void *object)
 {
     slab *found = space_slab_at(s, (uintptr_t)object);
     if (found != NULL)
-        return heap_free_in_other(found, object);
+        return remote_free(found->sc, found, (uintptr_t)object - slab_page(found));
     large_rest rest = {
         .bound_bytes = s->options.decay_ms == 0 ? 0 : s->options.large_bound_bytes,
         .other_live_bytes = atomic_load_explicit(&s->in_use_bytes, memory_order_relaxed),
@@ -207,7 +202,7 @@ slabmalloc_status heap_free_remote(space *s, void *object)
     return large_free(&s->large, object, &rest) ? SLABMALLOC_OK : SLABMALLOC_FREE_FOREIGN;
 }
 
-slabmalloc_status heap_free_elsewhere(heap *h, void *object)
+slabmalloc_status heap_free(heap *h, void *object)
 {
     slab *s = space_slab_at(h->space, (uintptr_t)object);
     if (s == NULL || s->sc->zone != h->zone)

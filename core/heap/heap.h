@@ -92,8 +92,7 @@ typedef struct space_stats {
     space_class_stats classes[SPACE_CLASSES];
 } space_stats;
 
-/* A heap in a space of its own with this reserve (see space_options); NULL: the system refuses. Ends with heap_destroy.
-  */
+/* A heap in a space of its own with this reserve (see space_options); NULL: the system refuses. */
 heap *heap_create(size_t reserve_bytes);
 void heap_destroy(heap *h);
 
@@ -109,10 +108,6 @@ void heap_end(heap *h);
 
 /* For sizes that are not small or not positive. */
 NOINLINE void *heap_allocate_other(heap *h, size_t bytes);
-/* The free of an object that is not on a page of the first range. */
-NOINLINE slabmalloc_status heap_free_elsewhere(heap *h, void *object);
-/* The free of what lies on a page of slab `s`, which is another heap's. */
-NOINLINE slabmalloc_status heap_free_in_other(slab *s, void *object);
 
 /* The allocator for 1 ... ZONE_SMALL_BYTES. [owner] */
 ALWAYS_INLINE slabmalloc_sc *heap_sc_of_small(heap *h, size_t bytes)
@@ -135,23 +130,9 @@ void *heap_allocate_aligned(heap *h, size_t bytes, size_t align);
 void *heap_allocate_zeroed(heap *h, size_t bytes);
 
 /* Frees an object of any heap of the space. Every free is checked; one that is not right changes nothing. [owner] */
-ALWAYS_INLINE slabmalloc_status heap_free(heap *h, void *object)
-{
-    size_t offset = (uintptr_t)object - h->base;
-    if (UNLIKELY(offset >= h->bytes))
-        return heap_free_elsewhere(h, object);
-    slab *s = atomic_load_explicit(&h->slabs[offset / ARENA_UNIT_BYTES], memory_order_acquire);
-    if (UNLIKELY(s == NULL))
-        return SLABMALLOC_FREE_FOREIGN;
-    slabmalloc_sc *sc = s->sc;
-    if (UNLIKELY(sc->zone != h->zone))
-        return heap_free_in_other(s, object);
-    offset = (uintptr_t)object - slab_page(s);
-    return LIKELY(s != sc->current) ? sc_free_in_listed(sc, s, offset)
-                                    : sc_free_in_current(sc, (uintptr_t)object, offset);
-}
+slabmalloc_status heap_free(heap *h, void *object);
 
-/* The same, of an object on the page of the class's current slab. */
+/* heap_free_quickly, of an object on the page of the class's current slab. */
 ALWAYS_INLINE bool heap_free_quickly_in_current(slabmalloc_sc *sc, uintptr_t object)
 {
     quotient slot = divide(object - sc->current_page, sc->reciprocal);
@@ -181,7 +162,7 @@ ALWAYS_INLINE bool heap_free_quickly_in_current(slabmalloc_sc *sc, uintptr_t obj
     return true;
 }
 
-/* What nearly every free is: of an object of the caller's own heap, on a page of the first range, which changes a bit
+/* What nearly every heap_free is: of an object of the caller's own heap, on a page of the first range, which changes a bit
  * and a count and nothing else. False: it is another kind of free, or a wrong one, and nothing has changed. No call, so
  * no frame. [owner] */
 ALWAYS_INLINE bool heap_free_quickly(heap *h, void *pointer)
@@ -213,7 +194,7 @@ ALWAYS_INLINE bool heap_free_quickly(heap *h, void *pointer)
     return true;
 }
 
-/* The same for a caller who has no heap of the space. [any thread] */
+/* heap_free for a caller who has no heap of the space. [any thread] */
 slabmalloc_status heap_free_remote(space *s, void *object);
 
 /* Usable bytes of a live object of the space; 0: none begins there. [any thread, for its own objects] */

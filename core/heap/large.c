@@ -97,7 +97,7 @@ static size_t rest_unmap(large_space *l, large_block *b)
 
 /* The resting block that serves the request with the least waste, at most a quarter of it; else the largest of those
  * that have half of it or more, which grows: what grows by steps then takes its own memory along. NULL: there is none.
-  */
+ */
 static large_block *rest_choose(const large_space *l, size_t bytes, size_t align)
 {
     large_block *best = NULL, *half = NULL;

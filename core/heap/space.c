@@ -158,8 +158,8 @@ uint64_t space_clock_ns(void)
 static bool decay_arenas(space *s, uint64_t now_ms)
 {
     uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
-    if (now_ms >= atomic_load_explicit(&s->next_decay_ms, memory_order_relaxed)) {
-        atomic_store_explicit(&s->next_decay_ms, now_ms + s->options.decay_ms / 2, memory_order_relaxed);
+    if (now_ms >= s->next_decay_ms) {
+        s->next_decay_ms = now_ms + s->options.decay_ms / 2;
         s->to_purge = 0;
         for (uint32_t i = 0; i < count; i++)
             s->to_purge += arena_note_low(&s->ranges[i].arena);

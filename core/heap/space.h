@@ -49,8 +49,8 @@ typedef struct space {
     _Atomic uint64_t frees_without_heap; /* of threads that have none; [any thread] */
     _Atomic uint64_t trims;              /* so far */
     space_options options;
-    _Atomic uint64_t next_decay_ms; /* when the next window of the arenas' decay ends */
-    size_t to_purge;                /* units that rested during all of the window before */
+    uint64_t next_decay_ms; /* when the next window of the arenas' decay ends */
+    size_t to_purge;        /* units that rested during all of the window before */
 } space;
 
 space_options space_options_default(void);

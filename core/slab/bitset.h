@@ -64,7 +64,7 @@ ALWAYS_INLINE size_t bitset_first_word(const bitset_shape *shape, const word *wo
 }
 
 /* [any thread] Adds a member, and says what it found: the member itself, others on the way to the top, or an empty set.
-  */
+ */
 typedef enum bitset_shared { BITSET_MEMBER, BITSET_JOINED, BITSET_BEGAN } bitset_shared;
 bitset_shared bitset_share(const bitset_shape *shape, word *words, size_t index);
 /* [one taker] Removes every member, calling `taken(context, word index, bits)` for each word; see zone/remote.h for

@@ -76,6 +76,13 @@ static inline size_t any_size(random_source *source, size_t most)
     return HEAP_MEDIUM_BYTES + 1 + random_below(source, most - HEAP_MEDIUM_BYTES);
 }
 
+static inline void check_audit(heap *h)
+{
+    const char *message = heap_audit(h);
+    if (!CHECK(message == NULL))
+        puts(message);
+}
+
 /* ---- threads and time ---- */
 
 static inline pthread_t start(void *(*run)(void *), void *context)

@@ -35,13 +35,6 @@ static void check_filled(space *s, char *const *objects, size_t count, uint64_t 
     }
 }
 
-static void check_audit(heap *h)
-{
-    const char *message = heap_audit(h);
-    if (!CHECK(message == NULL))
-        puts(message);
-}
-
 /* Any operation, so that a fork finds each of them half done. */
 static void *run_worker(void *context)
 {

@@ -80,13 +80,6 @@ static char *exchange(shared *all, random_source *source, char *object)
     return atomic_exchange_explicit(&all->places[random_below(source, PLACES)], object, memory_order_acq_rel);
 }
 
-static void check_audit(heap *h)
-{
-    const char *message = heap_audit(h);
-    if (!CHECK(message == NULL))
-        puts(message);
-}
-
 static void *run_worker(void *context)
 {
     worker *w = context;

@@ -106,7 +106,7 @@ bool owner_is_caller_by_state(owner_check *check)
         interpreter *main = interpreter_main();
         if (main == NULL)
             return true; /* CPython is starting, on its one thread */
-        __atomic_store_n(&check->main, main, __ATOMIC_RELAXED);
+        check->main = main;
     }
     if (check->head == &never_main && interpreter_head() == check->main) {
         /* Seen once, at the beginning: other interpreters would be in the way. */
@@ -114,7 +114,7 @@ bool owner_is_caller_by_state(owner_check *check)
         interpreter *const *head = has_searched ? NULL : find_head(check->main);
         has_searched = true;
         if (head != NULL)
-            __atomic_store_n(&check->head, head, __ATOMIC_RELAXED);
+            check->head = head;
         return true;
     }
     void *state = thread_state_unchecked();

@@ -22,6 +22,7 @@
 /* Opaque here. */
 typedef struct interpreter interpreter;
 
+/* Both are written while no other interpreter exists, and plain reads follow by way of its making. */
 typedef struct owner_check {
     /* From 3.13 on where CPython keeps the head of its list; before 3.12, where all interpreters share one lock, a
      * place that holds NULL, as `main` then stays; where the list is out of sight, one that never holds what `main` is.
@@ -40,8 +41,7 @@ bool owner_is_caller_by_state(owner_check *check);
 /* If this is true so is owner_is_caller, which may cost a call. */
 static inline bool owner_is_caller_quickly(const owner_check *check)
 {
-    interpreter *const *head = __atomic_load_n(&check->head, __ATOMIC_RELAXED);
-    return __atomic_load_n(head, __ATOMIC_RELAXED) == __atomic_load_n(&check->main, __ATOMIC_RELAXED);
+    return __atomic_load_n(check->head, __ATOMIC_RELAXED) == check->main;
 }
 
 /* True if the calling thread holds the lock of the main interpreter. [any thread that holds an interpreter's lock] */

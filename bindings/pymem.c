@@ -24,6 +24,7 @@ typedef struct python_allocator {
 } python_allocator;
 
 typedef struct domain {
+    heap_view view; /* of the_heap */
     python_allocator previous;
     pymem_counters counters; /* [owner]; served_blocks follows from the next two */
     uint64_t ticks;
@@ -68,7 +69,7 @@ static void *pass_calloc(domain *d, size_t count, size_t bytes)
 
 /* Each domain counts down to the next tick: the heap gives memory back in small steps, which its callers owe it.
  *     served_blocks = ticks x HEAP_CALLS_PER_TICK + HEAP_CALLS_PER_TICK - until_tick
- * Hooks call what is rare at their end, so that they have no frame. */
+ * Hooks count first, for what is rare to take it back, and call it at their end: so they have no frame. */
 static void *count_served(domain *d, void *block, size_t bytes)
 {
     d->counters.served_bytes += bytes;
@@ -86,17 +87,23 @@ static NOINLINE void *malloc_slowly(domain *d, size_t bytes)
     return block == NULL ? pass_malloc(d, bytes) : count_served(d, block, bytes);
 }
 
+static NOINLINE void *malloc_at_tick(domain *d, size_t bytes)
+{
+    d->until_tick = 1;
+    return malloc_slowly(d, bytes);
+}
+
 static void *hook_malloc(void *context, size_t bytes)
 {
     domain *d = context;
     if (UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES) || UNLIKELY(!owner_is_caller_quickly(&owner)))
         return malloc_slowly(d, bytes);
-    slabmalloc_sc *sc = heap_sc_of_small(the_heap, bytes);
+    slabmalloc_sc *sc = heap_sc_of_small(&d->view, bytes);
     uintptr_t object = sc->next;
-    uint32_t until_tick = d->until_tick - 1;
-    if (UNLIKELY(object == NO_SLOT) || UNLIKELY(until_tick == 0))
+    if (UNLIKELY(object == NO_SLOT))
         return malloc_slowly(d, bytes);
-    d->until_tick = until_tick;
+    if (UNLIKELY(--d->until_tick == 0))
+        return malloc_at_tick(d, bytes);
     d->counters.served_bytes += bytes;
     return sc_allocate_next(sc, object);
 }
@@ -107,6 +114,10 @@ static void *hook_calloc(void *context, size_t count, size_t bytes)
     if (__builtin_mul_overflow(count, bytes, &total))
         return NULL;
     domain *d = context;
+    if (LIKELY(total - 1 < ZONE_SMALL_BYTES)) {
+        void *block = hook_malloc(context, total);
+        return block == NULL ? NULL : memset(block, 0, total);
+    }
     void *block = owner_is_caller(&owner) ? heap_allocate_zeroed(the_heap, total) : NULL;
     return block != NULL ? count_served(d, block, total) : pass_calloc(d, count, bytes);
 }
@@ -143,13 +154,32 @@ static NOINLINE void free_slowly(domain *d, void *block)
         free_elsewhere(d, block, status);
 }
 
+/* It has been counted, and is no quick one. */
+static NOINLINE void free_otherwise(domain *d, void *block)
+{
+    d->counters.freed_blocks--;
+    free_slowly(d, block);
+}
+
+static NOINLINE void free_in_current(domain *d, slabmalloc_sc *sc, void *block)
+{
+    if (UNLIKELY(!heap_free_in_current_quickly(sc, (uintptr_t)block)))
+        free_otherwise(d, block);
+}
+
 static void hook_free(void *context, void *block)
 {
     domain *d = context;
-    if (UNLIKELY(!owner_is_caller_quickly(&owner)) || UNLIKELY(!heap_free_quickly(the_heap, block)))
+    slab *s = LIKELY(owner_is_caller_quickly(&owner)) ? heap_own_slab(&d->view, (uintptr_t)block) : NULL;
+    if (UNLIKELY(s == NULL)) {
         free_slowly(d, block);
-    else
-        d->counters.freed_blocks++;
+        return;
+    }
+    d->counters.freed_blocks++;
+    if (s == s->sc->current)
+        free_in_current(d, s->sc, block);
+    else if (UNLIKELY(!heap_free_in_listed_quickly(s, (uintptr_t)block)))
+        free_otherwise(d, block);
 }
 
 /* The heap has no such live block: it is another allocator's, or the caller is wrong. */
@@ -226,6 +256,7 @@ const char *pymem_refusal(void)
 static void install(pymem_domain which)
 {
     domain *d = &domains[which];
+    d->view = the_heap->view;
     get_allocator(python_domains[which], &d->previous);
     python_allocator hooks = {
         .context = d, .malloc = hook_malloc, .calloc = hook_calloc, .realloc = hook_realloc, .free = hook_free};

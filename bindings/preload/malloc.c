@@ -43,9 +43,7 @@ ALWAYS_INLINE void *served(heap *h, void *block, size_t bytes)
     if (UNLIKELY(block == NULL))
         return refused();
     heap_count(&h->counters.served_bytes, bytes);
-    uint32_t calls = atomic_load_explicit(&h->calls_until_tick, memory_order_relaxed) - 1;
-    atomic_store_explicit(&h->calls_until_tick, calls, memory_order_relaxed);
-    return UNLIKELY(calls == 0) ? tick_and_return(h, block) : block;
+    return UNLIKELY(heap_count_down(&h->calls_until_tick)) ? tick_and_return(h, block) : block;
 }
 
 /* The caller is done with the heap, and has the block. */
@@ -61,17 +59,24 @@ static NOINLINE void *malloc_slowly(size_t bytes)
     return h == NULL ? refused() : returned(h, served(h, heap_allocate(h, bytes), bytes));
 }
 
+static NOINLINE void *malloc_at_tick(heap *h, size_t bytes)
+{
+    atomic_store_explicit(&h->calls_until_tick, 1, memory_order_relaxed);
+    return malloc_slowly(bytes);
+}
+
+/* Here and in `free`: count first, and call what is rare at the end, so that there is no frame. */
 EXPORT void *malloc(size_t bytes)
 {
     heap *h = thread_heap;
     if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
         return malloc_slowly(bytes);
-    slabmalloc_sc *sc = heap_sc_of_small(h, bytes);
+    slabmalloc_sc *sc = heap_sc_of_small(&h->view, bytes);
     uintptr_t object = sc->next;
-    uint32_t calls = atomic_load_explicit(&h->calls_until_tick, memory_order_relaxed) - 1;
-    if (UNLIKELY(object == NO_SLOT) || UNLIKELY(calls == 0))
+    if (UNLIKELY(object == NO_SLOT))
         return malloc_slowly(bytes);
-    atomic_store_explicit(&h->calls_until_tick, calls, memory_order_relaxed);
+    if (UNLIKELY(heap_count_down(&h->calls_until_tick)))
+        return malloc_at_tick(h, bytes);
     heap_count(&h->counters.served_bytes, bytes);
     return sc_allocate_next(sc, object);
 }
@@ -179,13 +184,32 @@ static NOINLINE void free_slowly(void *block)
         heap_count(&h->counters.freed_blocks, 1);
 }
 
+/* It has been counted, and is no quick one. */
+static NOINLINE void free_otherwise(heap *h, void *block)
+{
+    heap_count(&h->counters.freed_blocks, UINT64_MAX);
+    free_slowly(block);
+}
+
+static NOINLINE void free_in_current(heap *h, slabmalloc_sc *sc, void *block)
+{
+    if (UNLIKELY(!heap_free_in_current_quickly(sc, (uintptr_t)block)))
+        free_otherwise(h, block);
+}
+
 EXPORT void free(void *block)
 {
     heap *h = thread_heap;
-    if (UNLIKELY(h == NULL) || UNLIKELY(!heap_free_quickly(h, block)))
+    slab *s = LIKELY(h != NULL) ? heap_own_slab(&h->view, (uintptr_t)block) : NULL;
+    if (UNLIKELY(s == NULL)) {
         free_slowly(block);
-    else
-        heap_count(&h->counters.freed_blocks, 1);
+        return;
+    }
+    heap_count(&h->counters.freed_blocks, 1);
+    if (s == s->sc->current)
+        free_in_current(h, s->sc, block);
+    else if (UNLIKELY(!heap_free_in_listed_quickly(s, (uintptr_t)block)))
+        free_otherwise(h, block);
 }
 
 EXPORT void free_sized(void *block, size_t bytes)

@@ -19,8 +19,18 @@
 
 enum { WORD_BITS = 64, WORD_SHIFT = 6 };
 
-/* Index of the lowest set bit; word != 0. */
-ALWAYS_INLINE uint32_t word_lowest(uint64_t word) { return (uint32_t)__builtin_ctzll(word); }
+/* Index of the lowest set bit; word != 0. The builtin is an int, which compilers then widen in an instruction of its
+ * own; the same bytes are `tzcnt` where that exists and `bsf` elsewhere, and agree on all words but 0. */
+ALWAYS_INLINE size_t word_lowest(uint64_t word)
+{
+#if defined(__x86_64__)
+    size_t index;
+    __asm__("rep bsf %1, %0" : "=r"(index) : "r"(word) : "cc");
+    return index;
+#else
+    return (size_t)__builtin_ctzll(word);
+#endif
+}
 
 ALWAYS_INLINE uint32_t word_count(uint64_t word) { return (uint32_t)__builtin_popcountll(word); }
 
@@ -49,30 +59,35 @@ ALWAYS_INLINE size_t align_up(size_t n, size_t align) { return (n + align - 1) &
 ALWAYS_INLINE size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 ALWAYS_INLINE size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 
-/* Division by a constant d, 2 <= d < 2^32, of any n < 2^32, by one multiplication. With m = ceil(2^64 / d):
- *     n / d      = high 64 bits of n * m
- *     d divides n  <=>  low 64 bits of n * m < m
- * (D. Lemire, O. Kaser, N. Kurz, "Faster remainder by direct computation", 2019.) Callers pass an offset in a
- * page; a larger n is not seen. */
-ALWAYS_INLINE uint64_t reciprocal_of(uint32_t d) { return UINT64_MAX / d + 1; }
+/* Division of any n < 2^32 by a constant d, 2 <= d < 2^32, by one multiplication. With
+ *     m = floor(2^64 / d) + 1,   e = m * d - 2^64, so that 0 < e <= d,   and n = k * d + r
+ *     n * m = k * 2^64 + (k * e + r * m)
+ * the high 64 bits are k, since k * e + r * m < 2^64: for r = d - 1 that is (k + 1) * e < m, and m > 2^32 >= (k + 1) * d.
+ * The low 64 bits are k * e if d divides n, and else at least m. So one comparison with a constant tells multiples of d
+ * below a bound from all else:
+ *     d divides n and n / d < c  <=>  low < c * e        for c * d <= 2^32, since c * e <= 2^32 < m
+ * Callers pass an offset in a page; a larger n is not seen. (After D. Lemire, O. Kaser, N. Kurz, "Faster remainder by
+ * direct computation", 2019, whose m is one less for powers of two.) */
+ALWAYS_INLINE uint64_t reciprocal_of(uint32_t d) { return UINT64_MAX / d + 1 + ((d & (d - 1)) == 0); }
+ALWAYS_INLINE uint64_t multiples_bound(uint32_t d, uint32_t count) { return count * (reciprocal_of(d) * d); }
 
 typedef struct quotient {
     uint64_t value;
-    bool exact;
+    bool is_within; /* n is a multiple of d, and below the bound */
 } quotient;
 
-ALWAYS_INLINE quotient divide(uint64_t n, uint64_t reciprocal)
+ALWAYS_INLINE quotient divide(uint64_t n, uint64_t reciprocal, uint64_t bound)
 {
 #ifdef __SIZEOF_INT128__
     __extension__ typedef unsigned __int128 wide;
     wide product = (wide)n * reciprocal;
-    return (quotient){(uint64_t)(product >> 64), (uint64_t)product < reciprocal};
+    return (quotient){(uint64_t)(product >> 64), (uint64_t)product < bound};
 #else
     uint64_t n_low = n & UINT32_MAX, n_high = n >> 32;
     uint64_t r_low = reciprocal & UINT32_MAX, r_high = reciprocal >> 32;
     uint64_t low = n_low * r_low, cross = n_high * r_low + (low >> 32), middle = n_low * r_high + (cross & UINT32_MAX);
     uint64_t high = n_high * r_high + (cross >> 32) + (middle >> 32);
-    return (quotient){high, ((middle << 32) | (low & UINT32_MAX)) < reciprocal};
+    return (quotient){high, ((middle << 32) | (low & UINT32_MAX)) < bound};
 #endif
 }
 

@@ -96,7 +96,7 @@ static size_t sweep_slab(heap *h, range *r, slab *s)
 /* The heap's own slab whose page begins at `unit`, or NULL. Other heaps' records are their owners' to look at. */
 static slab *own_slab_at(const heap *h, const range *r, size_t unit)
 {
-    slab *s = registry_probe(&h->zone->registry, r->arena.base + unit * ARENA_UNIT_BYTES);
+    slab *s = registry_probe(&h->view.zone->registry, r->arena.base + unit * ARENA_UNIT_BYTES);
     return s == &registry_nothing ? NULL : s;
 }
 
@@ -167,7 +167,7 @@ void heap_note_drained(void *context, slab *s)
     if (h->is_busy)
         return;
     if (s->list == SLAB_EMPTY && (sc->bands != 0 || s->next != NULL))
-        slabmalloc_zone_reclaim(h->zone, (int)sc->index, sc->geometry.page_bytes, 1, NULL, NULL);
+        slabmalloc_zone_reclaim(h->view.zone, (int)sc->index, sc->geometry.page_bytes, 1, NULL, NULL);
     if (++h->drains % DRAINS_PER_TICK == 0)
         heap_tick(h);
 }
@@ -175,15 +175,15 @@ void heap_note_drained(void *context, slab *s)
 /* Up to so many empty pages of each kind leave. */
 static size_t reclaim(heap *h, size_t small_count, size_t medium_count)
 {
-    return slabmalloc_zone_reclaim(h->zone, -1, HEAP_PAGE_BYTES, small_count, NULL, NULL) +
-           slabmalloc_zone_reclaim(h->zone, -1, HEAP_MEDIUM_PAGE_BYTES, medium_count, NULL, NULL);
+    return slabmalloc_zone_reclaim(h->view.zone, -1, HEAP_PAGE_BYTES, small_count, NULL, NULL) +
+           slabmalloc_zone_reclaim(h->view.zone, -1, HEAP_MEDIUM_PAGE_BYTES, medium_count, NULL, NULL);
 }
 
 static void trim_own(heap *h)
 {
     bool was_busy = h->is_busy;
     h->is_busy = true;
-    slabmalloc_zone_collect(h->zone);
+    slabmalloc_zone_collect(h->view.zone);
     reclaim(h, SIZE_MAX, SIZE_MAX);
     for (uint32_t i = 0; i < atomic_load_explicit(&h->space->range_count, memory_order_acquire); i++) {
         range *r = &h->space->ranges[i];
@@ -206,10 +206,16 @@ void heap_tick(heap *h)
         trim_own(h);
     }
     uint64_t now_ms = space_now_ms(), end_ns = 0;
+    if (now_ms == h->idle_ms) {
+        h->is_busy = false;
+        return;
+    }
     for (int steps = 0; steps < TICK_STEPS; steps++) {
         bool is_sweep_more = sweep(h, now_ms), is_decay_more = space_decay(h->space, now_ms);
-        if (!is_sweep_more && !is_decay_more)
+        if (!is_sweep_more && !is_decay_more) {
+            h->idle_ms = h->space->options.decay_ms > 0 ? now_ms : 0;
             break;
+        }
         uint64_t clock_ns = space_clock_ns();
         end_ns = end_ns == 0 ? clock_ns + TICK_NS : end_ns;
         if (clock_ns >= end_ns)
@@ -237,13 +243,13 @@ static heap *borrow(space *s, uint64_t now_ms, uint64_t trim)
     return h;
 }
 
-void heap_tend_abandoned(space *s, uint64_t now_ms)
+bool heap_tend_abandoned(space *s, uint64_t now_ms)
 {
     heap *h = borrow(s, now_ms, 0);
     if (h == NULL)
-        return;
+        return false;
     h->is_busy = true;
-    slabmalloc_zone_collect(h->zone);
+    slabmalloc_zone_collect(h->view.zone);
     size_t left = reclaim(h, TEND_SMALL_PAGES, TEND_MEDIUM_PAGES);
     sweep(h, now_ms);
     /* Where there may be more to do it is due again at once, behind all others. */
@@ -251,6 +257,7 @@ void heap_tend_abandoned(space *s, uint64_t now_ms)
     h->next_tending_ms = is_more ? now_ms : now_ms + s->options.decay_ms;
     h->is_busy = false;
     heap_abandon(h);
+    return true;
 }
 
 static uint64_t given_back(space *s)

@@ -65,9 +65,7 @@ static heap *heap_new(space *s)
         return NULL;
     const range *first = &s->ranges[0];
     *h = (heap){
-        .base = first->arena.base,
-        .bytes = first->arena.reserved_bytes,
-        .slabs = first->slabs,
+        .view = {.base = first->arena.base, .bytes = first->arena.reserved_bytes, .slabs = first->slabs},
         .space = s,
         .calls_until_tick = HEAP_CALLS_PER_TICK,
     };
@@ -80,12 +78,12 @@ static heap *heap_new(space *s)
         .random_start = true,
         .seed = (uint64_t)(uintptr_t)h,
     };
-    h->zone = slabmalloc_zone_create(&options);
-    if (h->zone == NULL) {
+    h->view.zone = slabmalloc_zone_create(&options);
+    if (h->view.zone == NULL) {
         slabmalloc_os_unmap(h, align_up(sizeof(heap), os_page_bytes()));
         return NULL;
     }
-    h->zone->watcher =
+    h->view.zone->watcher =
         (zone_watcher){.context = h, .joined = slab_joined, .left = slab_left, .drained = heap_note_drained};
     return h;
 }
@@ -142,8 +140,8 @@ void heap_abandon(heap *h)
 
 void heap_end(heap *h)
 {
-    h->zone->has_pager = false; /* its pages are the space's, which ends too */
-    slabmalloc_zone_destroy(h->zone);
+    h->view.zone->has_pager = false; /* its pages are the space's, which ends too */
+    slabmalloc_zone_destroy(h->view.zone);
     slabmalloc_os_unmap(h, align_up(sizeof(heap), os_page_bytes()));
 }
 
@@ -169,7 +167,7 @@ void *heap_allocate_other(heap *h, size_t bytes)
     bool is_zero;
     if (UNLIKELY(bytes > HEAP_MEDIUM_BYTES))
         return large_allocate(&h->space->large, bytes, HEAP_ALIGN_BYTES, &is_zero);
-    return sc_allocate(zone_sc_of_size(h->zone, bytes));
+    return sc_allocate(zone_sc_of_size(h->view.zone, bytes));
 }
 
 void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
@@ -177,7 +175,7 @@ void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
     if (align <= HEAP_ALIGN_BYTES)
         return heap_allocate(h, bytes);
     bool is_zero;
-    slabmalloc_sc *sc = zone_sc(h->zone, max_size(bytes, 1), align);
+    slabmalloc_sc *sc = zone_sc(h->view.zone, max_size(bytes, 1), align);
     return sc != NULL ? sc_allocate(sc) : large_allocate(&h->space->large, bytes, align, &is_zero);
 }
 
@@ -187,6 +185,20 @@ void *heap_allocate_zeroed(heap *h, size_t bytes)
     void *object = bytes > HEAP_MEDIUM_BYTES ? large_allocate(&h->space->large, bytes, HEAP_ALIGN_BYTES, &is_zero)
                                              : heap_allocate(h, bytes);
     return object == NULL || is_zero ? object : memset(object, 0, bytes);
+}
+
+_Static_assert(HEAP_PAGE_BYTES / HEAP_ALIGN_BYTES <= WORD_BITS * WORD_BITS, "no slab of a heap is deep");
+
+void heap_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, word *w, uint64_t bits)
+{
+    size_t at = (size_t)(w - sc->current_local);
+    word_set(w, bits);
+    word_add(&sc->current_summary, at);
+    if (object < sc->next) { /* NO_SLOT too */
+        sc->next_word = w;
+        sc->next_base = sc->current_page + at * WORD_BITS * sc->object_bytes;
+        sc->next = sc->next_base + word_lowest(bits) * sc->object_bytes;
+    }
 }
 
 slabmalloc_status heap_free_remote(space *s, void *object)
@@ -205,23 +217,29 @@ slabmalloc_status heap_free_remote(space *s, void *object)
 slabmalloc_status heap_free(heap *h, void *object)
 {
     slab *s = space_slab_at(h->space, (uintptr_t)object);
-    if (s == NULL || s->sc->zone != h->zone)
+    if (s == NULL || s->sc->zone != h->view.zone)
         return heap_free_remote(h->space, object);
     uintptr_t offset = (uintptr_t)object - slab_page(s);
     return s != s->sc->current ? sc_free_in_listed(s->sc, s, offset)
                                : sc_free_in_current(s->sc, (uintptr_t)object, offset);
 }
 
+/* The same in a slab. */
+static size_t usable_bytes_in(const slab *s, uintptr_t object)
+{
+    const slab_geometry *g = &s->sc->geometry;
+    size_t index = sc_slot_at(g, object - slab_page(s));
+    return index >= g->capacity || bitset_has(s->local, index) || bitset_has(slab_remote(s, g), index)
+               ? 0
+               : g->object_bytes;
+}
+
 size_t heap_usable_bytes(space *s, const void *object)
 {
     const slab *found = space_slab_at(s, (uintptr_t)object);
-    if (found == NULL)
-        return space_range_of(s, (uintptr_t)object) != NULL ? 0 : large_usable_bytes(&s->large, object);
-    const slab_geometry *g = &found->sc->geometry;
-    size_t index = sc_slot_at(g, (uintptr_t)object - slab_page(found));
-    if (index >= g->capacity || bitset_has(found->local, index) || bitset_has(slab_remote(found, g), index))
-        return 0;
-    return g->object_bytes;
+    if (found != NULL)
+        return usable_bytes_in(found, (uintptr_t)object);
+    return space_range_of(s, (uintptr_t)object) != NULL ? 0 : large_usable_bytes(&s->large, object);
 }
 
 bool heap_owns(space *s, const void *object)
@@ -241,15 +259,27 @@ static slabmalloc_status diagnose(space *s, const void *object)
 }
 
 /* What has grown once is likely to grow again: a quarter more, so that a vector which grows by small steps is copied at
- * every second class or third alone. It still fits in the sense of heap_fits. */
+ * every second class or third alone, and half as much again where most of that is OS pages that nobody has touched. It
+ * still fits in the sense of heap_fits. */
 static size_t room_to_grow(size_t bytes)
 {
-    return bytes < GROWING_BYTES || bytes > HEAP_MEDIUM_BYTES ? bytes : min_size(bytes + bytes / 4, HEAP_MEDIUM_BYTES);
+    if (bytes < GROWING_BYTES || bytes > HEAP_MEDIUM_BYTES)
+        return bytes;
+    return min_size(bytes + bytes / (bytes > HEAP_SMALL_BYTES ? 2 : 4), HEAP_MEDIUM_BYTES);
+}
+
+/* Frees a live object. */
+static slabmalloc_status free_moved(heap *h, slab *own, void *object)
+{
+    bool is_freed = own != NULL && (own == own->sc->current ? heap_free_in_current_quickly(own->sc, (uintptr_t)object)
+                                                            : heap_free_in_listed_quickly(own, (uintptr_t)object));
+    return is_freed ? SLABMALLOC_OK : heap_free(h, object);
 }
 
 void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *status)
 {
-    size_t usable = heap_usable_bytes(h->space, object);
+    slab *own = heap_own_slab(&h->view, (uintptr_t)object);
+    size_t usable = own != NULL ? usable_bytes_in(own, (uintptr_t)object) : heap_usable_bytes(h->space, object);
     *status = usable == 0 ? diagnose(h->space, object) : SLABMALLOC_OK;
     if (usable == 0 || heap_fits(usable, bytes))
         return usable == 0 ? NULL : object;
@@ -261,7 +291,7 @@ void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *st
     if (moved == NULL)
         return bytes <= usable ? object : NULL; /* to shrink never fails */
     memcpy(moved, object, min_size(bytes, usable));
-    *status = heap_free(h, object);
+    *status = free_moved(h, own, object);
     return moved;
 }
 
@@ -272,7 +302,7 @@ static const char *audit_range(const heap *h, const range *r, size_t *pages)
     if (!arena_is_valid(&r->arena))
         return "an arena's sets or counts do not fit its units";
     for (size_t unit = 0; unit < arena_fresh(&r->arena) * (size_t)ARENA_CHUNK_UNITS; unit++) {
-        const slab *s = registry_probe(&h->zone->registry, r->arena.base + unit * ARENA_UNIT_BYTES);
+        const slab *s = registry_probe(&h->view.zone->registry, r->arena.base + unit * ARENA_UNIT_BYTES);
         if (s == &registry_nothing)
             continue;
         ++*pages;
@@ -289,13 +319,13 @@ static const char *audit_range(const heap *h, const range *r, size_t *pages)
 const char *heap_audit(heap *h)
 {
     space *s = h->space;
-    const char *fault = slabmalloc_zone_audit(h->zone);
+    const char *fault = slabmalloc_zone_audit(h->view.zone);
     size_t pages = 0;
     pthread_mutex_lock(&s->lock);
     for (uint32_t i = 0; fault == NULL && i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++)
         fault = audit_range(h, &s->ranges[i], &pages);
     pthread_mutex_unlock(&s->lock);
-    if (fault == NULL && pages != h->zone->registry.count)
+    if (fault == NULL && pages != h->view.zone->registry.count)
         fault = "the number of pages in use is not the number of slabs";
     return fault == NULL && !large_is_valid(&s->large) ? "the books of large objects do not add up" : fault;
 }

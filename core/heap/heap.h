@@ -34,9 +34,28 @@ typedef struct heap_counters {
     _Atomic uint64_t resized_blocks; /* left in place */
 } heap_counters;
 
+/* One instruction where there is one that is no atomic operation, but writes the whole word at once. */
 ALWAYS_INLINE void heap_count(_Atomic uint64_t *counter, uint64_t more)
 {
+#if defined(__x86_64__)
+    __asm__("addq %1, %0" : "+m"(*counter) : "er"(more) : "cc");
+#else
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more, memory_order_relaxed);
+#endif
+}
+
+/* The same downwards; true: it is 0 now. */
+ALWAYS_INLINE bool heap_count_down(_Atomic uint32_t *counter)
+{
+#if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__)
+    bool is_zero;
+    __asm__("subl $1, %0" : "+m"(*counter), "=@ccz"(is_zero));
+    return is_zero;
+#else
+    uint32_t rest = atomic_load_explicit(counter, memory_order_relaxed) - 1;
+    atomic_store_explicit(counter, rest, memory_order_relaxed);
+    return rest == 0;
+#endif
 }
 
 typedef enum heap_state {
@@ -45,14 +64,18 @@ typedef enum heap_state {
     HEAP_LOST /* its owner was another thread than the one that forked */
 } heap_state;
 
-/* Fields belong to the owner, but for those marked. */
-typedef struct heap {
+/* What the quick paths read of a heap. Nothing of it changes: who serves one heap all the time keeps a copy at hand. */
+typedef struct heap_view {
     slabmalloc_zone *zone;
     /* The first range of the space, which has nearly everything. */
     uintptr_t base;
     size_t bytes;
     slab *_Atomic *slabs;
+} heap_view;
 
+/* Fields belong to the owner, but for those marked. */
+typedef struct heap {
+    heap_view view;
     space *space;
     heap_counters counters;
     _Atomic uint32_t calls_until_tick;      /* of whoever calls heap_tick by it */
@@ -61,6 +84,7 @@ typedef struct heap {
     size_t visit_range, visit, visits_left; /* the sweep */
     uint32_t rounds_left;
     uint64_t next_round_ms, next_tending_ms;
+    uint64_t idle_ms;             /* when a tick last found nothing more to do */
     _Atomic uint64_t swept_bytes; /* purged inside slabs, so far; read by anyone */
     _Atomic bool trim_wanted;     /* [any thread] */
 
@@ -110,9 +134,9 @@ void heap_end(heap *h);
 NOINLINE void *heap_allocate_other(heap *h, size_t bytes);
 
 /* The allocator for 1 ... ZONE_SMALL_BYTES. [owner] */
-ALWAYS_INLINE slabmalloc_sc *heap_sc_of_small(heap *h, size_t bytes)
+ALWAYS_INLINE slabmalloc_sc *heap_sc_of_small(const heap_view *view, size_t bytes)
 {
-    slabmalloc_zone *zone = h->zone;
+    slabmalloc_zone *zone = view->zone;
     return zone_sc_at(zone, zone->small_table[(bytes - 1) / SLABMALLOC_GRANULE_BYTES]);
 }
 
@@ -121,7 +145,7 @@ ALWAYS_INLINE void *heap_allocate(heap *h, size_t bytes)
 {
     if (UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
         return heap_allocate_other(h, bytes);
-    return sc_allocate(heap_sc_of_small(h, bytes));
+    return sc_allocate(heap_sc_of_small(&h->view, bytes));
 }
 
 /* The same, aligned to `align`, a power of two. [owner] */
@@ -132,65 +156,60 @@ void *heap_allocate_zeroed(heap *h, size_t bytes);
 /* Frees an object of any heap of the space. Every free is checked; one that is not right changes nothing. [owner] */
 slabmalloc_status heap_free(heap *h, void *object);
 
-/* heap_free_quickly, of an object on the page of the class's current slab. */
-ALWAYS_INLINE bool heap_free_quickly_in_current(slabmalloc_sc *sc, uintptr_t object)
+/* What nearly every heap_free is, in two steps without a call, so that a caller who ends in calls has no frame: an object
+ * of the caller's own heap, on a page of the first range, which changes a bit and a count and nothing else.
+ *
+ * The slab of such an object, or NULL. [owner] */
+ALWAYS_INLINE slab *heap_own_slab(const heap_view *view, uintptr_t object)
 {
-    quotient slot = divide(object - sc->current_page, sc->reciprocal);
-    if (UNLIKELY(!slot.exact || (uint32_t)slot.value >= sc->geometry.capacity))
+    uintptr_t offset = object - view->base;
+    if (UNLIKELY(offset >= view->bytes))
+        return NULL;
+    slab *s = atomic_load_explicit(&view->slabs[offset / ARENA_UNIT_BYTES], memory_order_acquire);
+    return UNLIKELY(s == NULL) || UNLIKELY(s->sc->zone != view->zone) ? NULL : s;
+}
+
+/* The rest of heap_free_in_current_quickly: word `w` is to be `bits`. [owner] */
+NOINLINE void heap_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, word *w, uint64_t bits);
+
+/* Frees it, in its class's current slab / in any other. False: it is another kind of free, or a wrong one, and nothing
+ * has changed. [owner] */
+ALWAYS_INLINE bool heap_free_in_current_quickly(slabmalloc_sc *sc, uintptr_t object)
+{
+    quotient slot = divide(object & sc->offset_mask, sc->geometry.reciprocal, sc->geometry.slots_bound);
+    if (UNLIKELY(!slot.is_within))
         return false;
     word *w = &sc->current_local[slot.value / WORD_BITS];
-    uint64_t bit = UINT64_C(1) << slot.value % WORD_BITS, old = word_get(w);
-    if (UNLIKELY((old & bit) != 0) || UNLIKELY(atomic_load_explicit(&sc->pending, memory_order_relaxed) != NULL))
+    uint64_t bits = word_get(w);
+    if (UNLIKELY(word_add(&bits, slot.value)) ||
+        UNLIKELY(atomic_load_explicit(&sc->pending, memory_order_relaxed) != NULL))
         return false;
-    if (w == sc->next_word) {
-        word_set(w, old | bit);
-        if (object < sc->next)
-            sc->next = object;
+    if (w != sc->next_word) {
+        heap_free_in_other_word(sc, object, w, bits);
         return true;
     }
-    bool is_below = object < sc->next;
-    if (UNLIKELY(slab_is_deep(&sc->geometry)) ||
-        UNLIKELY(is_below && old != 0)) /* then it may not be its word's lowest */
-        return false;
-    word_set(w, old | bit);
-    word_add(&sc->current_summary, slot.value / WORD_BITS);
-    if (is_below) {
-        sc->next_word = w;
+    word_set(w, bits);
+    if (object < sc->next)
         sc->next = object;
-        sc->next_base = object - slot.value % WORD_BITS * sc->object_bytes;
-    }
     return true;
 }
 
-/* What nearly every heap_free is: of an object of the caller's own heap, on a page of the first range, which changes a bit
- * and a count and nothing else. False: it is another kind of free, or a wrong one, and nothing has changed. No call, so
- * no frame. [owner] */
-ALWAYS_INLINE bool heap_free_quickly(heap *h, void *pointer)
+ALWAYS_INLINE bool heap_free_in_listed_quickly(slab *s, uintptr_t object)
 {
-    uintptr_t object = (uintptr_t)pointer;
-    if (UNLIKELY(object - h->base >= h->bytes))
+    const slabmalloc_sc *sc = s->sc;
+    quotient slot = divide(object & sc->offset_mask, sc->geometry.reciprocal, sc->geometry.slots_bound);
+    if (UNLIKELY(!slot.is_within))
         return false;
-    slab *s = atomic_load_explicit(&h->slabs[(object - h->base) / ARENA_UNIT_BYTES], memory_order_acquire);
-    if (UNLIKELY(s == NULL))
-        return false;
-    slabmalloc_sc *sc = s->sc;
-    if (UNLIKELY(sc->zone != h->zone))
-        return false;
-    if (s == sc->current)
-        return heap_free_quickly_in_current(sc, object);
-    quotient slot = divide(object - slab_page(s), sc->reciprocal);
-    if (UNLIKELY(!slot.exact || (uint32_t)slot.value >= sc->geometry.capacity))
-        return false;
-    word *w = &s->local[slot.value / WORD_BITS];
-    uint64_t bits = word_get(w);
+    size_t at = slot.value / WORD_BITS;
+    uint64_t bits = word_get(&s->local[at]);
     if (UNLIKELY(word_add(&bits, slot.value)))
         return false;
     uint32_t room = s->room - 1;
     if (UNLIKELY(room == 0) || UNLIKELY(atomic_load_explicit(&s->attention, memory_order_relaxed) != 0))
         return false;
     s->room = room;
-    word_set(w, bits);
-    word_add(&s->summary, slot.value / WORD_BITS);
+    word_set(&s->local[at], bits);
+    word_add(&s->summary, at);
     return true;
 }
 
@@ -200,10 +219,11 @@ slabmalloc_status heap_free_remote(space *s, void *object);
 /* Usable bytes of a live object of the space; 0: none begins there. [any thread, for its own objects] */
 size_t heap_usable_bytes(space *s, const void *object);
 /* Is an object of so many usable bytes left where it is when it is to have `bytes`? A class or two below is not worth
- * the copy. */
+ * the copy; and what has grown to a medium size keeps its room to grow, up to a half. */
 ALWAYS_INLINE bool heap_fits(size_t usable, size_t bytes)
 {
-    return bytes <= usable && (usable - bytes < HEAP_ALIGN_BYTES || usable - bytes < usable / 4);
+    size_t room = usable > HEAP_SMALL_BYTES ? usable / 2 : max_size(usable / 4, HEAP_ALIGN_BYTES);
+    return bytes <= usable && usable - bytes < room;
 }
 
 /* The object with at least `bytes`: in place if it fits, else moved, contents kept; the old one is freed then. NULL:
@@ -222,8 +242,8 @@ void heap_tick(heap *h);
 size_t heap_trim(heap *h);
 /* What zone_watcher.drained tells. */
 void heap_note_drained(void *context, slab *s);
-/* Looks after an abandoned heap of the space, if it is due. [any thread] */
-void heap_tend_abandoned(space *s, uint64_t now_ms);
+/* Looks after an abandoned heap of the space that is due; false: there is none. [any thread] */
+bool heap_tend_abandoned(space *s, uint64_t now_ms);
 
 /* ---- what is there ---------------------------------------------------------------------------------------- */
 

@@ -181,8 +181,7 @@ bool space_decay(space *s, uint64_t now_ms)
         return false; /* whoever holds it will come by here too */
     bool is_more = decay_arenas(s, now_ms), is_any_abandoned = s->abandoned != NULL;
     pthread_mutex_unlock(&s->lock);
-    if (is_any_abandoned)
-        heap_tend_abandoned(s, now_ms);
+    is_more |= is_any_abandoned && heap_tend_abandoned(s, now_ms);
     return (now_ms >= s->options.decay_ms && large_decay(&s->large, now_ms - s->options.decay_ms)) || is_more;
 }
 

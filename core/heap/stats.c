@@ -47,9 +47,9 @@ static void count_heaps(space_stats *stats, const space *s)
         stats->heaps++;
         stats->abandoned_heaps += h->state == HEAP_ABANDONED;
         stats->given_back_bytes += atomic_load_explicit(&h->swept_bytes, memory_order_relaxed);
-        stats->bookkeeping_bytes += slabmalloc_zone_bookkeeping_bytes(h->zone);
-        for (uint32_t i = 0; i < h->zone->classes.count; i++)
-            stats->remote_frees += atomic_load_explicit(&h->zone->sc[i].remote_frees, memory_order_relaxed);
+        stats->bookkeeping_bytes += slabmalloc_zone_bookkeeping_bytes(h->view.zone);
+        for (uint32_t i = 0; i < h->view.zone->classes.count; i++)
+            stats->remote_frees += atomic_load_explicit(&h->view.zone->sc[i].remote_frees, memory_order_relaxed);
     }
 }
 

@@ -32,6 +32,7 @@ slab_geometry slab_geometry_of(uint32_t object_bytes, uint32_t page_bytes, bool 
         .capacity = capacity,
         .metadata_bytes = metadata_apart || capacity == 0 ? 0 : (uint32_t)metadata_bytes_for(capacity),
         .reciprocal = reciprocal_of(object_bytes),
+        .slots_bound = multiples_bound(object_bytes, capacity),
         .shape = bitset_shape_of(capacity),
     };
 }

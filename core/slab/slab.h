@@ -27,11 +27,11 @@
 
 /* How a page is divided for one object size. */
 typedef struct slab_geometry {
+    uint64_t reciprocal, slots_bound; /* to divide by object_bytes; what is within the bound is a slot */
+    bitset_shape shape;               /* of local and of remote; a free reads nothing behind it */
     uint32_t object_bytes, page_bytes;
     uint32_t capacity;       /* 0: not one object fits */
     uint32_t metadata_bytes; /* in the page */
-    uint64_t reciprocal;     /* of object_bytes */
-    bitset_shape shape;      /* of local and of remote */
 } slab_geometry;
 
 ALWAYS_INLINE bool slab_is_deep(const slab_geometry *g) { return g->shape.levels > 2; }

@@ -24,7 +24,7 @@ static void audit_slab(void *context, slab *s)
     const slab_geometry *g = &sc->geometry;
     a->slabs++;
     fail_unless(a, s->sc == sc, "a slab is on a list of another class");
-    fail_unless(a, registry_find(sc->registry, slab_page(s)) == s, "a slab is not in the registry");
+    fail_unless(a, registry_find(&sc->zone->registry, slab_page(s)) == s, "a slab is not in the registry");
     bool is_starting = s == sc->current && sc->is_starting;
     uint64_t summary = s == sc->current ? sc->current_summary : s->summary, whole = local_summary(s->local, g);
     fail_unless(a, is_starting ? (summary & ~whole) == 0 : summary == whole,

@@ -38,7 +38,7 @@ typedef struct last_slab {
 static inline slab *find(const slabmalloc_sc *sc, last_slab *last, uintptr_t page)
 {
     if (page != last->page || last->s == NULL)
-        *last = (last_slab){.page = page, .s = registry_probe(sc->registry, page)};
+        *last = (last_slab){.page = page, .s = registry_probe(&sc->zone->registry, page)};
     return last->s;
 }
 
@@ -49,8 +49,8 @@ static slabmalloc_status mark_free(slabmalloc_sc *sc, last_slab *last, uintptr_t
     slab *s = find(sc, last, page);
     if (UNLIKELY(s->sc != sc))
         return sc_diagnose(sc, object);
-    quotient slot = divide(object - page, sc->reciprocal);
-    if (UNLIKELY(!slot.exact || slot.value >= sc->geometry.capacity))
+    quotient slot = divide(object - page, sc->reciprocal, sc->geometry.slots_bound);
+    if (UNLIKELY(!slot.is_within))
         return SLABMALLOC_FREE_INTERIOR;
     word *w = &s->local[slot.value / WORD_BITS];
     uint64_t old = word_get(w), bits = old | UINT64_C(1) << (slot.value % WORD_BITS);
@@ -69,7 +69,7 @@ static void unmark_free(slabmalloc_sc *sc, last_slab *last, uintptr_t object)
 {
     uintptr_t page = object & sc->page_mask;
     slab *s = find(sc, last, page);
-    size_t index = divide(object - page, sc->reciprocal).value;
+    size_t index = divide(object - page, sc->reciprocal, 0).value;
     word *w = &s->local[index / WORD_BITS];
     word_set(w, word_get(w) & ~word_bit(index));
     if (word_get(w) == 0)

@@ -26,7 +26,7 @@ static registry_table *table_new(store *store, uint32_t log2, uint32_t page_log2
 
 bool registry_init(registry *r, store *store, size_t smaller_page_bytes)
 {
-    r->page_log2 = word_lowest(smaller_page_bytes);
+    r->page_log2 = (uint32_t)word_lowest(smaller_page_bytes);
     registry_table *table = table_new(store, FIRST_LOG2, r->page_log2);
     r->store = store;
     r->count = 0;

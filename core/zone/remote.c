@@ -4,6 +4,8 @@
  */
 #include "zone/remote.h"
 
+#include "zone/zone.h"
+
 /* F3. SLAB_PENDING is a hint for the owner's own frees, no part of the protocol. */
 static void push_pending(slabmalloc_sc *sc, slab *s)
 {
@@ -18,7 +20,7 @@ slabmalloc_status remote_free(slabmalloc_sc *sc, slab *s, uintptr_t offset)
 {
     const slab_geometry *g = &sc->geometry;
     size_t index = sc_slot_at(g, offset);
-    if (UNLIKELY(index >= g->capacity))
+    if (UNLIKELY(index >= g->shape.bits))
         return SLABMALLOC_FREE_INTERIOR;
     if (UNLIKELY(bitset_has(s->local, index)))
         return SLABMALLOC_FREE_DOUBLE;
@@ -33,8 +35,8 @@ slabmalloc_status remote_free(slabmalloc_sc *sc, slab *s, uintptr_t offset)
 slabmalloc_status remote_deallocate(slabmalloc_sc *sc, void *pointer)
 {
     uintptr_t object = (uintptr_t)pointer,
-              page = object & (0 - (uintptr_t)sc->geometry.page_bytes); /* page_mask lies among the owner's moves */
-    slab *s = registry_find(sc->registry, page);
+              page = object & ~sc->offset_mask; /* page_mask lies among the owner's moves */
+    slab *s = registry_find(&sc->zone->registry, page);
     if (UNLIKELY(s->sc != sc))
         return sc_diagnose(sc, object);
     return remote_free(sc, s, object - page);

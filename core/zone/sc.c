@@ -9,18 +9,17 @@
 #include "zone/remote.h"
 #include "zone/zone.h"
 
-void sc_init(slabmalloc_sc *sc, slabmalloc_zone *zone, registry *registry, uint32_t index,
-             const slab_geometry *geometry)
+void sc_init(slabmalloc_sc *sc, slabmalloc_zone *zone, uint32_t index, const slab_geometry *geometry)
 {
     *sc = (slabmalloc_sc){
         .next = NO_SLOT,
         .current_page = NO_PAGE,
         .page_mask = 0 - (uintptr_t)geometry->page_bytes,
+        .offset_mask = geometry->page_bytes - 1,
         .object_bytes = geometry->object_bytes,
         .reciprocal = geometry->reciprocal,
         .geometry = *geometry,
         .zone = zone,
-        .registry = registry,
         .index = index,
     };
     atomic_init(&sc->pending, NULL);
@@ -304,7 +303,7 @@ void *sc_allocate_slow(slabmalloc_sc *sc)
 slabmalloc_status sc_free_elsewhere(slabmalloc_sc *sc, uintptr_t object)
 {
     uintptr_t page = object & sc->page_mask;
-    slab *s = registry_probe_home(sc->registry, page);
+    slab *s = registry_probe_home(&sc->zone->registry, page);
     if (UNLIKELY(slab_page(s) != page || s->sc != sc))
         return sc_free_away_from_home(sc, object);
     return sc_free_in_listed(sc, s, object - page);
@@ -313,7 +312,7 @@ slabmalloc_status sc_free_elsewhere(slabmalloc_sc *sc, uintptr_t object)
 slabmalloc_status sc_free_away_from_home(slabmalloc_sc *sc, uintptr_t object)
 {
     uintptr_t page = object & sc->page_mask;
-    slab *s = registry_probe(sc->registry, page);
+    slab *s = registry_probe(&sc->zone->registry, page);
     return s->sc == sc ? sc_free_in_listed(sc, s, object - page) : sc_diagnose(sc, object);
 }
 

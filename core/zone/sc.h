@@ -40,7 +40,7 @@
 #define NO_PAGE UINTPTR_MAX
 
 struct slabmalloc_sc {
-    /* One line has all that either hot path writes; a free reads geometry.capacity and pending besides. */
+    /* One line has all that either hot path writes; a free reads geometry.slots_bound and pending besides. */
     uintptr_t next;
     word *next_word;
     uintptr_t next_base;
@@ -49,11 +49,11 @@ struct slabmalloc_sc {
     uintptr_t page_mask;
     uint64_t object_bytes, reciprocal; /* as in geometry */
 
-    /* One that never changes: freers read it, and must not meet the owner's writes there. */
-    slab_geometry geometry;
-    registry *registry; /* of the zone */
-
+    /* One that never changes, up to the geometry's shape: freers read it, and must not meet the owner's writes there. */
     struct slabmalloc_zone *zone;
+    uintptr_t offset_mask; /* the rest of an address on a page of this class */
+    slab_geometry geometry;
+
     slab *current;
     uint64_t current_summary; /* see slab.h */
     uint32_t index;           /* of the class */
@@ -72,11 +72,10 @@ struct slabmalloc_sc {
     _Alignas(CACHE_LINE_BYTES) slab *_Atomic pending;
 };
 
-_Static_assert(offsetof(slabmalloc_sc, geometry) == CACHE_LINE_BYTES, "the hot line");
-_Static_assert(offsetof(slabmalloc_sc, zone) == 2 * CACHE_LINE_BYTES, "the line that never changes");
+_Static_assert(offsetof(slabmalloc_sc, zone) == CACHE_LINE_BYTES, "the hot line");
+_Static_assert(offsetof(slabmalloc_sc, geometry.object_bytes) == 2 * CACHE_LINE_BYTES, "the line that never changes");
 
-void sc_init(slabmalloc_sc *sc, struct slabmalloc_zone *zone, registry *registry, uint32_t index,
-             const slab_geometry *geometry);
+void sc_init(slabmalloc_sc *sc, struct slabmalloc_zone *zone, uint32_t index, const slab_geometry *geometry);
 
 /* The slab, which has been formatted or restored, joins the allocator: its list follows from its free count. */
 void sc_add(slabmalloc_sc *sc, slab *s);
@@ -148,18 +147,18 @@ NOINLINE slabmalloc_status sc_free_with_attention(slabmalloc_sc *sc, slab *s, si
 /* The slab has no room left on its list: on to another one. */
 NOINLINE slabmalloc_status sc_relist(slabmalloc_sc *sc, slab *s);
 
-/* The slot at `offset` in a slab; a value of at least capacity: none begins there. */
+/* The slot that begins at `offset` in a slab, or SIZE_MAX. */
 ALWAYS_INLINE size_t sc_slot_at(const slab_geometry *g, uintptr_t offset)
 {
-    quotient slot = divide(offset, g->reciprocal);
-    return LIKELY(slot.exact) ? slot.value : SIZE_MAX;
+    quotient slot = divide(offset, g->reciprocal, g->slots_bound);
+    return LIKELY(slot.is_within) ? slot.value : SIZE_MAX;
 }
 
 /* Frees `object`, which lies at `offset` of the current slab's page. [owner] */
 ALWAYS_INLINE slabmalloc_status sc_free_in_current(slabmalloc_sc *sc, uintptr_t object, uintptr_t offset)
 {
-    quotient slot = divide(offset, sc->reciprocal);
-    if (UNLIKELY(!slot.exact || (uint32_t)slot.value >= sc->geometry.capacity))
+    quotient slot = divide(offset, sc->reciprocal, sc->geometry.slots_bound);
+    if (UNLIKELY(!slot.is_within))
         return SLABMALLOC_FREE_INTERIOR;
     word *w = &sc->current_local[slot.value / WORD_BITS];
     uint64_t old = word_get(w), bits = old | UINT64_C(1) << (slot.value % WORD_BITS);
@@ -179,8 +178,8 @@ ALWAYS_INLINE slabmalloc_status sc_free_in_current(slabmalloc_sc *sc, uintptr_t 
 /* Frees the object at `offset` of slab `s` of this allocator, which is not current. [owner] */
 ALWAYS_INLINE slabmalloc_status sc_free_in_listed(slabmalloc_sc *sc, slab *s, uintptr_t offset)
 {
-    quotient slot = divide(offset, sc->reciprocal);
-    if (UNLIKELY(!slot.exact || (uint32_t)slot.value >= sc->geometry.capacity))
+    quotient slot = divide(offset, sc->reciprocal, sc->geometry.slots_bound);
+    if (UNLIKELY(!slot.is_within))
         return SLABMALLOC_FREE_INTERIOR;
     word *w = &s->local[slot.value / WORD_BITS];
     uint64_t bits = word_get(w);

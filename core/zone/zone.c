@@ -58,7 +58,7 @@ slabmalloc_zone *slabmalloc_zone_create(const slabmalloc_zone_options *options)
     for (uint32_t i = 0; i < classes->count; i++) {
         slab_geometry geometry =
             slab_geometry_of(classes->sizes[i], sizeclass_page_bytes(classes, i), options->metadata_apart);
-        sc_init(&zone->sc[i], zone, &zone->registry, i, &geometry);
+        sc_init(&zone->sc[i], zone, i, &geometry);
     }
     zone->store = store;
     if (!registry_init(&zone->registry, &zone->store, min_size(classes->base_page_bytes, classes->large_page_bytes))) {
@@ -243,7 +243,7 @@ slabmalloc_slot_info slabmalloc_zone_inspect(slabmalloc_zone *zone, const void *
         return (slabmalloc_slot_info){.page = NULL};
     const slab_geometry *g = &s->sc->geometry;
     uintptr_t page = slab_page(s);
-    size_t index = min_size(divide((uintptr_t)address - page, g->reciprocal).value, g->capacity);
+    size_t index = min_size(divide((uintptr_t)address - page, g->reciprocal, 0).value, g->capacity);
     return (slabmalloc_slot_info){
         .page = (void *)page,
         .page_bytes = g->page_bytes,

@@ -345,7 +345,7 @@ static void others_free_while_the_owner_works(void)
     for (size_t i = 0; i < FREERS; i++)
         pthread_join(threads[i], NULL);
     CHECK_HEAP(h, 0);
-    slabmalloc_zone_collect(h->zone);
+    slabmalloc_zone_collect(h->view.zone);
     CHECK_EQUAL(space_statistics(h->space).remote_frees, objects * FREERS);
     heap_trim(h);
     CHECK_EQUAL(space_statistics(h->space).mapped_bytes, 0);

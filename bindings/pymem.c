@@ -93,12 +93,8 @@ static NOINLINE void *malloc_at_tick(domain *d, size_t bytes)
     return malloc_slowly(d, bytes);
 }
 
-static void *hook_malloc(void *context, size_t bytes)
+ALWAYS_INLINE void *malloc_from(domain *d, slabmalloc_sc *sc, size_t bytes)
 {
-    domain *d = context;
-    if (UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES) || UNLIKELY(!owner_is_caller_quickly(&owner)))
-        return malloc_slowly(d, bytes);
-    slabmalloc_sc *sc = heap_sc_of_small(&d->view, bytes);
     uintptr_t object = sc->next;
     if (UNLIKELY(object == NO_SLOT))
         return malloc_slowly(d, bytes);
@@ -106,6 +102,20 @@ static void *hook_malloc(void *context, size_t bytes)
         return malloc_at_tick(d, bytes);
     d->counters.served_bytes += bytes;
     return sc_allocate_next(sc, object);
+}
+
+static NOINLINE void *malloc_not_small(domain *d, size_t bytes)
+{
+    slabmalloc_sc *sc = LIKELY(owner_is_caller_quickly(&owner)) ? heap_sc_of(&d->view, bytes) : NULL;
+    return UNLIKELY(sc == NULL) ? malloc_slowly(d, bytes) : malloc_from(d, sc, bytes);
+}
+
+static void *hook_malloc(void *context, size_t bytes)
+{
+    domain *d = context;
+    if (UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES) || UNLIKELY(!owner_is_caller_quickly(&owner)))
+        return malloc_not_small(d, bytes);
+    return malloc_from(d, heap_sc_of_small(&d->view, bytes), bytes);
 }
 
 static void *hook_calloc(void *context, size_t count, size_t bytes)
@@ -161,12 +171,6 @@ static NOINLINE void free_otherwise(domain *d, void *block)
     free_slowly(d, block);
 }
 
-static NOINLINE void free_in_current(domain *d, slabmalloc_sc *sc, void *block)
-{
-    if (UNLIKELY(!heap_free_in_current_quickly(sc, (uintptr_t)block)))
-        free_otherwise(d, block);
-}
-
 static void hook_free(void *context, void *block)
 {
     domain *d = context;
@@ -176,9 +180,7 @@ static void hook_free(void *context, void *block)
         return;
     }
     d->counters.freed_blocks++;
-    if (s == s->sc->current)
-        free_in_current(d, s->sc, block);
-    else if (UNLIKELY(!heap_free_in_listed_quickly(s, (uintptr_t)block)))
+    if (UNLIKELY(!heap_free_quickly(s, (uintptr_t)block)))
         free_otherwise(d, block);
 }
 

@@ -66,12 +66,8 @@ static NOINLINE void *malloc_at_tick(heap *h, size_t bytes)
 }
 
 /* Here and in `free`: count first, and call what is rare at the end, so that there is no frame. */
-EXPORT void *malloc(size_t bytes)
+ALWAYS_INLINE void *malloc_from(heap *h, slabmalloc_sc *sc, size_t bytes)
 {
-    heap *h = thread_heap;
-    if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
-        return malloc_slowly(bytes);
-    slabmalloc_sc *sc = heap_sc_of_small(&h->view, bytes);
     uintptr_t object = sc->next;
     if (UNLIKELY(object == NO_SLOT))
         return malloc_slowly(bytes);
@@ -79,6 +75,21 @@ EXPORT void *malloc(size_t bytes)
         return malloc_at_tick(h, bytes);
     heap_count(&h->counters.served_bytes, bytes);
     return sc_allocate_next(sc, object);
+}
+
+static NOINLINE void *malloc_not_small(size_t bytes)
+{
+    heap *h = thread_heap;
+    slabmalloc_sc *sc = h == NULL ? NULL : heap_sc_of(&h->view, bytes);
+    return UNLIKELY(sc == NULL) ? malloc_slowly(bytes) : malloc_from(h, sc, bytes);
+}
+
+EXPORT void *malloc(size_t bytes)
+{
+    heap *h = thread_heap;
+    if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
+        return malloc_not_small(bytes);
+    return malloc_from(h, heap_sc_of_small(&h->view, bytes), bytes);
 }
 
 EXPORT void *calloc(size_t count, size_t bytes)
@@ -191,12 +202,6 @@ static NOINLINE void free_otherwise(heap *h, void *block)
     free_slowly(block);
 }
 
-static NOINLINE void free_in_current(heap *h, slabmalloc_sc *sc, void *block)
-{
-    if (UNLIKELY(!heap_free_in_current_quickly(sc, (uintptr_t)block)))
-        free_otherwise(h, block);
-}
-
 EXPORT void free(void *block)
 {
     heap *h = thread_heap;
@@ -206,9 +211,7 @@ EXPORT void free(void *block)
         return;
     }
     heap_count(&h->counters.freed_blocks, 1);
-    if (s == s->sc->current)
-        free_in_current(h, s->sc, block);
-    else if (UNLIKELY(!heap_free_in_listed_quickly(s, (uintptr_t)block)))
+    if (UNLIKELY(!heap_free_quickly(s, (uintptr_t)block)))
         free_otherwise(h, block);
 }
 

@@ -83,6 +83,7 @@ static heap *heap_new(space *s)
         slabmalloc_os_unmap(h, align_up(sizeof(heap), os_page_bytes()));
         return NULL;
     }
+    h->view.zone->lowest_first = false;
     h->view.zone->watcher =
         (zone_watcher){.context = h, .joined = slab_joined, .left = slab_left, .drained = heap_note_drained};
     return h;
@@ -164,10 +165,9 @@ void heap_destroy(heap *h) { space_destroy(h->space); }
 
 void *heap_allocate_other(heap *h, size_t bytes)
 {
+    slabmalloc_sc *sc = heap_sc_of(&h->view, bytes);
     bool is_zero;
-    if (UNLIKELY(bytes > HEAP_MEDIUM_BYTES))
-        return large_allocate(&h->space->large, bytes, HEAP_ALIGN_BYTES, &is_zero);
-    return sc_allocate(zone_sc_of_size(h->view.zone, bytes));
+    return sc != NULL ? sc_allocate(sc) : large_allocate(&h->space->large, bytes, HEAP_ALIGN_BYTES, &is_zero);
 }
 
 void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
@@ -187,19 +187,15 @@ void *heap_allocate_zeroed(heap *h, size_t bytes)
     return object == NULL || is_zero ? object : memset(object, 0, bytes);
 }
 
-_Static_assert(HEAP_PAGE_BYTES / HEAP_ALIGN_BYTES <= WORD_BITS * WORD_BITS, "no slab of a heap is deep");
-
-void heap_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, word *w, uint64_t bits)
+void heap_relist(slab *s)
 {
-    size_t at = (size_t)(w - sc->current_local);
-    word_set(w, bits);
-    word_add(&sc->current_summary, at);
-    if (object < sc->next) { /* NO_SLOT too */
-        sc->next_word = w;
-        sc->next_base = sc->current_page + at * WORD_BITS * sc->object_bytes;
-        sc->next = sc->next_base + word_lowest(bits) * sc->object_bytes;
-    }
+    if (s == s->sc->current)
+        s->room = SLAB_ROOM_OF_CURRENT;
+    else
+        sc_relist(s->sc, s);
 }
+
+_Static_assert(HEAP_PAGE_BYTES / HEAP_ALIGN_BYTES <= WORD_BITS * WORD_BITS, "no slab of a heap is deep");
 
 slabmalloc_status heap_free_remote(space *s, void *object)
 {
@@ -271,8 +267,7 @@ static size_t room_to_grow(size_t bytes)
 /* Frees a live object. */
 static slabmalloc_status free_moved(heap *h, slab *own, void *object)
 {
-    bool is_freed = own != NULL && (own == own->sc->current ? heap_free_in_current_quickly(own->sc, (uintptr_t)object)
-                                                            : heap_free_in_listed_quickly(own, (uintptr_t)object));
+    bool is_freed = own != NULL && heap_free_quickly(own, (uintptr_t)object);
     return is_freed ? SLABMALLOC_OK : heap_free(h, object);
 }
 

@@ -140,6 +140,12 @@ ALWAYS_INLINE slabmalloc_sc *heap_sc_of_small(const heap_view *view, size_t byte
     return zone_sc_at(zone, zone->small_table[(bytes - 1) / SLABMALLOC_GRANULE_BYTES]);
 }
 
+/* The same for all sizes, 0 too; NULL: no class is as large. [owner] */
+ALWAYS_INLINE slabmalloc_sc *heap_sc_of(const heap_view *view, size_t bytes)
+{
+    return LIKELY(bytes <= view->zone->max_bytes) ? zone_sc_of_size(view->zone, bytes) : NULL;
+}
+
 /* At least `bytes` (0 is served as 1), aligned to HEAP_ALIGN_BYTES; NULL: the system refuses. [owner] */
 ALWAYS_INLINE void *heap_allocate(heap *h, size_t bytes)
 {
@@ -169,47 +175,31 @@ ALWAYS_INLINE slab *heap_own_slab(const heap_view *view, uintptr_t object)
     return UNLIKELY(s == NULL) || UNLIKELY(s->sc->zone != view->zone) ? NULL : s;
 }
 
-/* The rest of heap_free_in_current_quickly: word `w` is to be `bits`. [owner] */
-NOINLINE void heap_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, word *w, uint64_t bits);
+/* The slab has no room left on its list. [owner] */
+NOINLINE void heap_relist(slab *s);
 
-/* Frees it, in its class's current slab / in any other. False: it is another kind of free, or a wrong one, and nothing
- * has changed. [owner] */
-ALWAYS_INLINE bool heap_free_in_current_quickly(slabmalloc_sc *sc, uintptr_t object)
+/* Frees it. False: it is another kind of free, or a wrong one, and nothing has changed. [owner] */
+ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object)
 {
-    quotient slot = divide(object & sc->offset_mask, sc->geometry.reciprocal, sc->geometry.slots_bound);
-    if (UNLIKELY(!slot.is_within))
+    slabmalloc_sc *sc = s->sc;
+    if (UNLIKELY(atomic_load_explicit(&s->attention, memory_order_relaxed) != 0))
         return false;
-    word *w = &sc->current_local[slot.value / WORD_BITS];
-    uint64_t bits = word_get(w);
-    if (UNLIKELY(word_add(&bits, slot.value)) ||
-        UNLIKELY(atomic_load_explicit(&sc->pending, memory_order_relaxed) != NULL))
-        return false;
-    if (w != sc->next_word) {
-        heap_free_in_other_word(sc, object, w, bits);
-        return true;
-    }
-    word_set(w, bits);
-    if (object < sc->next)
-        sc->next = object;
-    return true;
-}
-
-ALWAYS_INLINE bool heap_free_in_listed_quickly(slab *s, uintptr_t object)
-{
-    const slabmalloc_sc *sc = s->sc;
     quotient slot = divide(object & sc->offset_mask, sc->geometry.reciprocal, sc->geometry.slots_bound);
     if (UNLIKELY(!slot.is_within))
         return false;
     size_t at = slot.value / WORD_BITS;
-    uint64_t bits = word_get(&s->local[at]);
+    word *w = s->local;
+    w += at;
+    __asm__("" : "+r"(w), "+r"(at)); /* one register from here on */
+    uint64_t bits = word_get(w);
     if (UNLIKELY(word_add(&bits, slot.value)))
         return false;
-    uint32_t room = s->room - 1;
-    if (UNLIKELY(room == 0) || UNLIKELY(atomic_load_explicit(&s->attention, memory_order_relaxed) != 0))
-        return false;
-    s->room = room;
-    word_set(&s->local[at], bits);
-    word_add(&s->summary, at);
+    word_set(w, bits);
+    word_add(&s->summary, at); /* whether it was or not: nobody could predict that branch */
+    if (w == sc->next_word && object < sc->next)
+        sc->next = object;
+    if (UNLIKELY(--s->room == 0))
+        heap_relist(s);
     return true;
 }
 

@@ -12,9 +12,8 @@
  *     remote: slots that others freed and the owner has not collected;  local and remote are disjoint
  *     live = capacity - |local| - |remote|
  *
- * The top of local's summary is the owner's business, and lies in the record (while the slab is current, with the
- * cursor: the owner's moves there then disturb no freer, who reads the record): with T = max(levels - 2, 0), the
- * level below it,
+ * The top of local's summary is the owner's business, and lies in the record: with T = max(levels - 2, 0), the level
+ * below it,
  *     bit i of summary is set  <=>  word i of level T is not zero
  * For sets of up to 4096 slots T is level 0, so that a free raises it by one or, whatever the word was before; a slab
  * with more slots is `deep`, and has levels of summary in the page.
@@ -57,6 +56,8 @@ enum {
     SLAB_UNUSED                /* the record has no page */
 };
 
+enum { SLAB_ROOM_OF_CURRENT = INT32_MAX };
+
 /* What a free in a slab has to look at, beyond its bit. */
 enum {
     SLAB_PENDING = 1, /* a hint: on its allocator's stack, or about to be; slots may be free in `remote` */
@@ -72,8 +73,8 @@ typedef struct slab {
     struct slabmalloc_sc *sc;
     struct slab *next, *prev;
     struct slab *pending_next; /* of whoever pushes the slab on the stack, until the owner has popped it */
-    uint64_t summary;          /* top of local's; not kept while current */
-    uint32_t room;             /* frees until the slab changes lists */
+    uint64_t summary;          /* top of local's */
+    uint32_t room;             /* frees until the slab changes lists; while current, until somebody looks */
     _Atomic uint8_t attention; /* SLAB_PENDING | SLAB_DEEP; whoever pushes the slab writes it too; never 0 while deep */
     uint8_t list;
     bool has_purged; /* the heap's: OS pages of this slab are purged; nobody allocated from it since */

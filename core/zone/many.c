@@ -61,7 +61,7 @@ static slabmalloc_status mark_free(slabmalloc_sc *sc, last_slab *last, uintptr_t
         return SLABMALLOC_FREE_DOUBLE;
     word_set(w, bits);
     if (UNLIKELY(old == 0))
-        local_raise(s->local, sc_summary_of(sc, s), &sc->geometry, slot.value / WORD_BITS);
+        local_raise(s->local, &s->summary, &sc->geometry, slot.value / WORD_BITS);
     return SLABMALLOC_OK;
 }
 
@@ -73,7 +73,7 @@ static void unmark_free(slabmalloc_sc *sc, last_slab *last, uintptr_t object)
     word *w = &s->local[index / WORD_BITS];
     word_set(w, word_get(w) & ~word_bit(index));
     if (word_get(w) == 0)
-        local_lower(s->local, sc_summary_of(sc, s), &sc->geometry, index / WORD_BITS);
+        local_lower(s->local, &s->summary, &sc->geometry, index / WORD_BITS);
 }
 
 /* First every bit is set, which finds all that is wrong, repetitions too, and can be undone; then lists and cursor

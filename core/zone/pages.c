@@ -130,9 +130,11 @@ size_t slabmalloc_zone_reclaim(slabmalloc_zone *zone, int class_index, size_t pa
         context = zone->pager.context;
     }
     size_t done = 0;
-    for (uint32_t i = 0; i < zone->classes.count && give_back != NULL; i++) {
+    uint32_t first = class_index < 0 ? 0 : (uint32_t)class_index;
+    uint32_t end = class_index < 0 ? zone->classes.count : (uint32_t)min_size(first + 1, zone->classes.count);
+    for (uint32_t i = first; i < end && give_back != NULL; i++) {
         slabmalloc_sc *sc = &zone->sc[i];
-        if ((class_index >= 0 && i != (uint32_t)class_index) || sc->geometry.page_bytes != page_bytes)
+        if (sc->geometry.page_bytes != page_bytes)
             continue;
         remote_collect(sc);
         for (slab *s; done < count && (s = sc_remove_empty(sc)) != NULL; done++) {

@@ -67,7 +67,7 @@ static uint32_t collect_slab(slab *s)
     slab_attend(s, &sc->geometry, 0);
     if (s->list == SLAB_UNUSED) /* only a free that is wrong, and races with reclaim, can have pushed it */
         return 0;
-    collecting c = {.s = s, .geometry = &sc->geometry, .summary = sc_summary_of(sc, s)};
+    collecting c = {.s = s, .geometry = &sc->geometry, .summary = &s->summary};
     bitset_take(&c.geometry->shape, slab_remote(s, c.geometry), take_bits, &c); /* C3, C4 */
     if (c.count > 0)
         sc_note_collected(sc, s, c.count);

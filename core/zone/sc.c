@@ -103,7 +103,7 @@ static void cursor_end(slabmalloc_sc *sc)
 
 void sc_seek_lowest(slabmalloc_sc *sc)
 {
-    size_t at = local_first_word(sc->current_local, sc->current_summary, &sc->geometry);
+    size_t at = local_first_word(sc->current_local, sc->current->summary, &sc->geometry);
     if (at == SIZE_MAX)
         cursor_end(sc);
     else
@@ -112,7 +112,7 @@ void sc_seek_lowest(slabmalloc_sc *sc)
 
 static NOINLINE void *advance_deep(slabmalloc_sc *sc, void *object)
 {
-    local_lower(sc->current_local, &sc->current_summary, &sc->geometry, (size_t)(sc->next_word - sc->current_local));
+    local_lower(sc->current_local, &sc->current->summary, &sc->geometry, (size_t)(sc->next_word - sc->current_local));
     sc_seek_lowest(sc);
     return object;
 }
@@ -121,25 +121,32 @@ void *sc_advance(slabmalloc_sc *sc, void *object)
 {
     if (UNLIKELY(slab_is_deep(&sc->geometry)))
         return advance_deep(sc, object);
-    sc->current_summary &= ~word_bit((size_t)(sc->next_word - sc->current_local));
-    if (sc->current_summary == 0)
+    uint64_t summary = sc->current->summary & ~word_bit((size_t)(sc->next_word - sc->current_local));
+    sc->current->summary = summary;
+    if (summary == 0)
         cursor_end(sc);
     else
-        cursor_set(sc, word_lowest(sc->current_summary));
+        cursor_set(sc, word_lowest(summary));
     return object;
 }
 
 /* ---- the current slab ---------------------------------------------------------------------------------- */
 
+/* The slots from the start to the end of its word take the slow path, so they are few. */
+enum { START_REACH = 16 };
+
 static void start_at_random(slabmalloc_sc *sc, const slab_geometry *g)
 {
-    size_t slot = (random_next(&sc->zone->random_state) >> 32) % g->capacity, at = slot / WORD_BITS, top = at;
+    size_t random = (size_t)(random_next(&sc->zone->random_state) >> 32);
+    size_t words = (g->capacity + WORD_BITS - 1) / WORD_BITS, back = random / words % START_REACH;
+    size_t slot = (random % words * WORD_BITS + g->capacity - back % g->capacity) % g->capacity;
+    size_t at = slot / WORD_BITS, top = at;
     for (uint32_t level = g->shape.levels; level > 2; level--)
         top /= WORD_BITS;
     sc->is_starting = true;
     sc->start_at = (uint32_t)at;
     sc->start_bits = word_get(&sc->current_local[at]) & UINT64_MAX << slot % WORD_BITS;
-    sc->current_summary &= top == WORD_BITS - 1 ? 0 : UINT64_MAX << (top + 1);
+    sc->current->summary &= top == WORD_BITS - 1 ? 0 : UINT64_MAX << (top + 1);
     cursor_end(sc);
 }
 
@@ -156,7 +163,7 @@ static void *allocate_at_start(slabmalloc_sc *sc)
     bits &= ~(left & (0 - left));
     word_set(w, bits);
     if (bits == 0)
-        local_lower(sc->current_local, &sc->current_summary, &sc->geometry, sc->start_at);
+        local_lower(sc->current_local, &sc->current->summary, &sc->geometry, sc->start_at);
     if (sc->start_bits == 0)
         sc_seek_lowest(sc);
     return (void *)(sc->current_page + (sc->start_at * (size_t)WORD_BITS + word_lowest(left)) * sc->object_bytes);
@@ -167,7 +174,6 @@ static void end_start(slabmalloc_sc *sc)
 {
     sc->is_starting = false;
     slab_summarize(sc->current, &sc->geometry);
-    sc->current_summary = sc->current->summary;
     sc_seek_lowest(sc);
 }
 
@@ -176,11 +182,11 @@ static void current_set(slabmalloc_sc *sc, slab *s)
     const slab_geometry *g = &sc->geometry;
     bool is_starting = sc->zone->random_start && s->list == SLAB_EMPTY;
     s->list = SLAB_CURRENT;
+    s->room = SLAB_ROOM_OF_CURRENT;
     s->has_purged = false;
     sc->current = s;
     sc->current_page = slab_page(s);
     sc->current_local = s->local;
-    sc->current_summary = s->summary;
     if (is_starting)
         start_at_random(sc, g);
     else
@@ -278,9 +284,11 @@ void *sc_allocate_slow(slabmalloc_sc *sc)
         void *object = allocate_at_start(sc);
         if (object != NULL)
             return object;
-        sc_seek_lowest(sc);
     }
-    remote_collect(sc);
+    if (sc->current != NULL)
+        sc_seek_lowest(sc);
+    if (sc->next == NO_SLOT)
+        remote_collect(sc);
     if (sc->next == NO_SLOT && sc->is_starting)
         end_start(sc);
     if (sc->next == NO_SLOT) {
@@ -290,7 +298,7 @@ void *sc_allocate_slow(slabmalloc_sc *sc)
         ASSERT(sc->next == NO_SLOT); /* a pager does not use the zone that it serves */
         list_remove(sc, chosen);
         if (sc->current != NULL) {
-            sc->current->summary = 0;
+            ASSERT(sc->current->summary == 0);
             list_push(sc, sc->current, 0);
         }
         current_set(sc, chosen);
@@ -332,7 +340,7 @@ slabmalloc_status sc_free_while_pending(slabmalloc_sc *sc, uintptr_t object, siz
 
 slabmalloc_status sc_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, size_t index)
 {
-    local_raise(sc->current_local, &sc->current_summary, &sc->geometry, index / WORD_BITS);
+    local_raise(sc->current_local, &sc->current->summary, &sc->geometry, index / WORD_BITS);
     if (object < sc->next) /* NO_SLOT too */
         cursor_set(sc, index / WORD_BITS);
     return SLABMALLOC_OK;

@@ -16,15 +16,16 @@
  *
  * The cursor. `next` is the slot that the next allocation returns, known beforehand, so that neither the scan for it
  * nor the free before it delays the caller:
- *     next == NO_SLOT and next_word == NULL  <=>  the current slab, if there is one, has no slot in its local set (or is at
- *     its random start, see below);
- *     else next is the lowest slot of that set, next_word the word of its bit, next_base the slot of that word's bit 0.
- * So the cursor's word is never empty, and a free into it needs nothing of the summary. A free below next moves it
- * back: a client's zone hands out the lowest free slot of its current slab, always. Random start: an empty slab that
- * becomes current is first filled from a random slot on. That is a matter of the cursor alone: while `is_starting`,
- * current_summary has the words above the start's, and those in which something was freed meanwhile; the start's own
- * word is served bit by bit (`start_bits` of word `start_at`, by sc_allocate_slow, since the hot path knows lowest bits
- * only), and next may be NO_SLOT meanwhile. When all that is used up the summary becomes whole.
+ *     next == NO_SLOT and next_word == NULL, or next is the lowest slot of the word of the current slab's local set that
+ *     next_word points to, and next_base the slot of that word's bit 0.
+ * So the cursor's word is never empty, and a free into it needs nothing of the summary. In a client's zone a free below
+ * next moves the cursor back: it hands out the lowest free slot of its current slab, always, and NO_SLOT says that
+ * there is none. A heap lets the cursor go on to the end, and then looks again. Random start: an empty slab that
+ * becomes current is first filled from a random slot on, one of the last START_REACH of a word. That is a matter of
+ * the cursor alone: while `is_starting`, the slab's summary has the words above the start's, and those in which
+ * something was freed meanwhile; the start's own word is served bit by bit (`start_bits` of word `start_at`, by
+ * sc_allocate_slow, since the hot path knows lowest bits only), and next may be NO_SLOT meanwhile. When all that is used
+ * up the summary becomes whole.
  *
  * The hot paths call nothing but at their end.
  */
@@ -55,10 +56,9 @@ struct slabmalloc_sc {
     slab_geometry geometry;
 
     slab *current;
-    uint64_t current_summary; /* see slab.h */
-    uint32_t index;           /* of the class */
-    uint32_t bands;           /* bit b: lists[b] has a slab */
-    uint32_t start_at;        /* random start */
+    uint32_t index;    /* of the class */
+    uint32_t bands;    /* bit b: lists[b] has a slab */
+    uint32_t start_at; /* random start */
     uint64_t start_bits;
     bool is_starting;
     slab *lists[SLAB_LISTS]; /* fronts */
@@ -85,12 +85,6 @@ slab *sc_remove_empty(slabmalloc_sc *sc);
 slab *sc_remove_any(slabmalloc_sc *sc);
 /* `count` slots of `s` have become free in its local set, all at once. */
 void sc_note_collected(slabmalloc_sc *sc, slab *s, uint32_t count);
-
-/* Where the summary of local is kept. */
-static inline uint64_t *sc_summary_of(slabmalloc_sc *sc, slab *s)
-{
-    return s == sc->current ? &sc->current_summary : &s->summary;
-}
 
 /* Objects live in `s`, by the owner's knowledge. */
 uint32_t sc_live(const slabmalloc_sc *sc, const slab *s);

@@ -39,7 +39,7 @@ static void starts_differ_and_repeat(void)
         distinct += !seen[slot];
         seen[slot] = true;
     }
-    CHECK(distinct > capacity * 3 / 4);
+    CHECK(distinct > 12); /* one of the last 16 of the page's one word */
     memory_free(page, 4096);
 }
 

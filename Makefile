@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary
 PYTEST := $(BIN)/python -m pytest --hypothesis-seed=0
 # Here nothing may pass in plain Python because a compiler or a header is missing; `pip install .` is content with that.
 NATIVE ?= enabled

@@ -5,6 +5,9 @@
  * numbers are right. In 3.12, which has none, the list's head and the main interpreter are neighbours near the
  * runtime's beginning, and their place is believed if it is the only one with two neighbours of that value. Else
  * CPython is asked each time.
+ *
+ * A free-threaded build has no lock that would make anyone the owner, whatever its lock's state is: it is known by
+ * what it exports, also where its table is not believed.
  */
 #define _GNU_SOURCE /* RTLD_DEFAULT */
 #include "owner.h"
@@ -34,6 +37,9 @@ static interpreter *(*thread_state_interpreter)(void *state);
 static interpreter *const no_interpreter = NULL;
 static interpreter *const never_main = (interpreter *)UINTPTR_MAX;
 
+static const char free_threaded_refusal[] =
+    "a free-threaded interpreter keeps its own heaps for the domains obj and mem: its collector walks them";
+
 /* POSIX wants a data pointer of dlsym to be a function's as well; C does not know that. */
 static bool look_up(const char *name, void *function)
 {
@@ -51,6 +57,9 @@ static bool read_offsets(debug_offsets *table, const char *runtime, unsigned lon
            table->runtime_interpreters_head < table->runtime_bytes &&
            table->runtime_interpreters_head % sizeof(void *) == 0;
 }
+
+/* The function that every extension compiled for a free-threaded build calls, and that no other build has. */
+static bool is_free_threaded(void) { return dlsym(RTLD_DEFAULT, "_Py_DecRefShared") != NULL; }
 
 /* In 3.12, while the main interpreter is the only one: where the head of the list is; NULL: not to be told for sure. */
 static interpreter *const *find_head(interpreter *main)
@@ -76,6 +85,8 @@ const char *owner_check_prepare(owner_check *check)
           look_up("_PyThreadState_UncheckedGet", &thread_state_unchecked)) ||
         !look_up("PyThreadState_GetInterpreter", &thread_state_interpreter))
         return "this process is no CPython of 3.11 or later";
+    if (is_free_threaded())
+        return free_threaded_refusal;
     check->main = NULL;
     check->head = &no_interpreter;
     if (*version < VERSION_3_12)
@@ -88,7 +99,7 @@ const char *owner_check_prepare(owner_check *check)
     if (!read_offsets(&table, runtime, *version))
         return NULL;
     if (table.free_threaded)
-        return "a free-threaded interpreter keeps its own heaps for the domains obj and mem: its collector walks them";
+        return free_threaded_refusal;
     check->head = (interpreter *const *)(runtime + table.runtime_interpreters_head);
     return NULL;
 }

@@ -9,8 +9,11 @@ that what the two forms do can be compared by page number and offset instead of 
 from __future__ import annotations
 
 import mmap
+import sysconfig
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from slabmalloc import reference
 from slabmalloc.errors import InvalidPage, OutOfMemory
@@ -27,6 +30,11 @@ except ImportError:
     native = None
 else:
     native = slabmalloc if slabmalloc.FORM == "native" else None
+
+IS_FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+needs_domains = pytest.mark.skipif(IS_FREE_THREADED, reason="a free-threaded interpreter keeps obj and mem to itself")
+# What it says when `_native` turns its lock on is expected.
+EXPECTED_WARNING = "ignore:The global interpreter lock:RuntimeWarning"
 
 FORMS: dict[str, ModuleType | None] = {"reference": reference, "native": native}
 

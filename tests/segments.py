@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from forms import EXPECTED_WARNING
 from slabmalloc import reference
 from slabmalloc.errors import OutOfMemory
 from slabmalloc.pagers import FilePager
@@ -73,7 +74,7 @@ def fill(api: ModuleType, path: Path, count: int = 300) -> dict[int, bytes]:
 def run(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
     """A Python of its own that runs `code`."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
+        [sys.executable, "-W", "error", "-W", EXPECTED_WARNING, "-c", textwrap.dedent(code), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

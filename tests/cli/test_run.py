@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from forms import IS_FREE_THREADED, needs_domains
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -27,6 +29,9 @@ pytest.importorskip("slabmalloc.process._pymem", reason="needs the native extens
 SLABMALLOC = [sys.executable, "-m", "slabmalloc"]
 RUN = [*SLABMALLOC, "run"]
 FORMS: dict[str, list[str]] = {"preload": RUN, "in process": [*RUN, "--in-process"]}
+if IS_FREE_THREADED:
+    RUN.append("--domains=")  # it could have none of them, and would say so
+    del FORMS["in process"]
 
 # How a program sees its place in the world.
 PLACE = """
@@ -254,6 +259,7 @@ def test_an_interrupt_from_outside_ends_it_as_python_ends(form: str) -> None:
     assert "cli" not in errors
 
 
+@needs_domains
 @pytest.mark.parametrize("form", FORMS)
 def test_the_summary_is_text_on_standard_error(form: str) -> None:
     done = run([*FORMS[form], "-c", "print('out')"])
@@ -267,6 +273,7 @@ def test_the_summary_is_text_on_standard_error(form: str) -> None:
         assert word in done.stderr
 
 
+@needs_domains
 @pytest.mark.parametrize("form", FORMS)
 def test_the_summary_as_json(form: str, tmp_path: Path) -> None:
     program = "kept = [bytes(100) for _ in range(10_000)]"
@@ -373,6 +380,7 @@ def test_the_environment_of_the_program_is_its_own() -> None:
     assert run([*RUN, "-c", program]).stdout == "['SLABMALLOC_DOMAINS']\n"
 
 
+@needs_domains
 def test_everything_is_conserved_under_preload() -> None:
     program = """
 import gc, slabmalloc, threading
@@ -390,6 +398,7 @@ print(slabmalloc.trim() > 0, slabmalloc.stats().conserved)
     assert run([*RUN, "--quiet", "-c", program]).stdout == "True None ['malloc', 'mem', 'obj'] True\nTrue True\n"
 
 
+@needs_domains
 def test_options_reach_the_library() -> None:
     program = "import slabmalloc; print(slabmalloc.stats().reserved_bytes >> 20)"
     assert run([*RUN, "--quiet", "--reserve=256", "-c", program]).stdout == "256\n"

@@ -15,6 +15,7 @@ import textwrap
 
 import pytest
 
+from forms import IS_FREE_THREADED
 from slabmalloc.process import preload
 
 pytest.importorskip("slabmalloc.process._pymem", reason="needs the native extension")
@@ -25,6 +26,8 @@ except RuntimeError as reason:
     pytest.skip(str(reason), allow_module_level=True)
 
 RUN = ["-m", "slabmalloc", "run", "--quiet"]
+if IS_FREE_THREADED:
+    RUN.append("--domains=")  # it could have none of them, and would say so
 
 PRELUDE = """
 import ctypes, gc, os, sys, threading, time

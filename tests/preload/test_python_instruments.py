@@ -8,6 +8,8 @@ import signal
 import pytest
 from preloaded import check, run
 
+from forms import IS_FREE_THREADED
+
 
 def test_tracemalloc_starts_and_stops() -> None:
     check("""
@@ -29,7 +31,12 @@ def test_tracemalloc_starts_and_stops() -> None:
     """)
 
 
-@pytest.mark.parametrize("allocator", ["debug", "malloc", "malloc_debug", "pymalloc", "pymalloc_debug"])
+ALLOCATORS = (
+    ["mimalloc", "mimalloc_debug"] if IS_FREE_THREADED else ["malloc", "malloc_debug", "pymalloc", "pymalloc_debug"]
+)
+
+
+@pytest.mark.parametrize("allocator", ["debug", *ALLOCATORS])
 def test_pythonmalloc(allocator: str) -> None:
     check(
         """
@@ -92,7 +99,9 @@ def test_the_interpreter_tells_of_its_memory() -> None:
     check("sys._debugmallocstats()", errors=None)
 
 
-DOMAINS = {"PyObject": "obj", "PyMem": "mem", "PyMem_Raw": "malloc"}
+DOMAINS = {"PyMem_Raw": "malloc"}
+if not IS_FREE_THREADED:
+    DOMAINS |= {"PyObject": "obj", "PyMem": "mem"}
 
 
 @pytest.mark.parametrize("prefix", DOMAINS)

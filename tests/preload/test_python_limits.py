@@ -11,6 +11,8 @@ import textwrap
 import pytest
 from preloaded import check
 
+from forms import needs_domains
+
 # Blocks are chained, so that nothing large must grow meanwhile.
 EXHAUST = """
 import gc
@@ -43,6 +45,7 @@ def check_limited(program: str, mebibytes: int) -> None:
     check(program, limit=limit)
 
 
+@needs_domains  # nor does it find room on stock
 @pytest.mark.parametrize("mebibytes", [60, 80, 100, 140, 200, 300])
 def test_little_address_space(mebibytes: int) -> None:
     """It starts, memory ends in MemoryError, and it goes on."""

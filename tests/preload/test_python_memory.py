@@ -6,6 +6,8 @@ from __future__ import annotations
 import pytest
 from preloaded import check
 
+from forms import needs_domains
+
 
 def test_numpy_arrays_in_threads() -> None:
     pytest.importorskip("numpy")
@@ -130,6 +132,7 @@ def test_other_extensions_of_the_standard_library() -> None:
     """)
 
 
+@needs_domains
 def test_memory_goes_back_when_it_has_rested() -> None:
     check(
         """

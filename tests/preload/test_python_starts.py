@@ -122,7 +122,8 @@ def test_no_children_leaves_other_libraries_preloaded(tmp_path: Path) -> None:
 
 
 def test_a_run_within_a_run() -> None:
-    done = start("-m", "slabmalloc", "run", "--json", *RUN, "-c", PRELUDE + SOUND)
+    loud = [word for word in RUN if word != "--quiet"] + ["--json"]
+    done = start(*loud, *RUN, "-c", PRELUDE + SOUND)
     assert (done.returncode, done.stdout, done.stderr) == (0, "sound\n", "")
-    done = start(*RUN, "-m", "slabmalloc", "run", "--json", "-c", PRELUDE + SOUND)
+    done = start(*RUN, *loud, "-c", PRELUDE + SOUND)
     assert (done.returncode, done.stdout, done.stderr.count('"domains"')) == (0, "sound\n", 1)

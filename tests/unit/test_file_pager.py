@@ -252,6 +252,21 @@ def test_a_program_that_just_ends_leaves_a_clean_file(path: Path) -> None:
         assert pager.pages_retained == 1
 
 
+def test_a_zone_that_ends_when_nothing_can_be_imported_leaves_a_clean_file(path: Path) -> None:
+    process = run(
+        """
+        import builtins, sys, slabmalloc
+        builtins.kept = slabmalloc.ZoneAllocator(slabmalloc.FilePager(sys.argv[1]))  # the last of all to go
+        builtins.kept.allocate(slabmalloc.Layout.from_size_align(64, 8))
+        """,
+        path,
+    )
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    with FilePager(path) as pager:
+        assert pager.pages_retained == 1
+
+
 def test_a_zone_that_can_not_be_made_loses_nothing(api: ModuleType, path: Path) -> None:
     kept = fill(api, path)
     pager = FilePager(path)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import slabmalloc
-from forms import Memory, native
+from forms import EXPECTED_WARNING, Memory, native
 from slabmalloc import reference
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def python(code: str, *options: str, **environment: str) -> subprocess.Completed
     path = os.pathsep.join([str(Path(slabmalloc.__file__).parents[1]), *filter(None, sys.path)])
     kept = {name: value for name, value in os.environ.items() if name != "SLABMALLOC_PURE"}
     return subprocess.run(
-        [sys.executable, *options, "-c", code],
+        [sys.executable, *options, "-W", EXPECTED_WARNING, "-c", code],
         env={**kept, "PYTHONPATH": path, **environment},
         capture_output=True,
         text=True,

@@ -15,7 +15,11 @@ import textwrap
 
 import pytest
 
+from forms import needs_domains
+
 pytest.importorskip("slabmalloc.process._pymem", reason="needs the native extension")
+
+pytestmark = needs_domains
 
 has_own_locks = sys.version_info >= (3, 12)
 

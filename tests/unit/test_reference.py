@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from forms import FORMS, Memory, RetainingMemory, new_page
+from forms import EXPECTED_WARNING, FORMS, Memory, RetainingMemory, new_page
 from slabmalloc import errors, pages, reference, size_classes
 from slabmalloc.errors import InvalidPage, OutOfMemory
 from slabmalloc.pages import LargeObjectPage, Page, page_type
@@ -408,6 +408,10 @@ def test_pure_form_on_request() -> None:
     program = "import slabmalloc as s; print(s.FORM, s.ZoneAllocator.__module__, s.Layout.from_size_align(8, 8))"
     environment = {**os.environ, "SLABMALLOC_PURE": "1"}
     told = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-W", "error", "-W", EXPECTED_WARNING, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert told.stdout == "pure slabmalloc.reference Layout(size=8, align=8)\n"

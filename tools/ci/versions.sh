@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # `make test` on every CPython from 3.11 on that this machine has, on PATH or in pyenv, but the one that `make test` takes by
-# itself; an environment for each in build/.
+# itself; an environment for each in build/. A free-threaded build (3.13t) is a version of its own.
 set -euo pipefail
 declare -A python_of
-for python in $(compgen -c python3. | grep -xE 'python3\.[0-9]+') "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python; do
+version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2] + sys.abiflags)' 2> /dev/null; }
+for python in $(compgen -c python3. | grep -xE 'python3\.[0-9]+t?') "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python; do
     # A shim of pyenv may stand on PATH for a version that is not active: it does not run.
-    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null) || continue
-    [ "${version#3.}" -ge 11 ] && python_of[$version]=$python
+    version=$(version_of "$python") || continue
+    minor=${version#3.}
+    [ "${minor%%[!0-9]*}" -ge 11 ] && python_of[$version]=$python
 done
-unset "python_of[$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')]"
+unset "python_of[$(version_of python3)]"
 [ ${#python_of[@]} -gt 0 ] || { echo "skipped: no other CPython from 3.11 on"; exit 77; }
 
 mkdir -p build

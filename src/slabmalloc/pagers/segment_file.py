@@ -20,6 +20,12 @@ from ..pages import MAX_PAGE_BYTES, readable_bytes
 from .mapping import Mapping, map_file, require_native
 from .segment import CLEAN, HEADER_BYTES, OPEN, UNIT_BYTES, Header, read_header, table_byte
 
+# Not there on every platform, and needed by writers alone: but a zone may end when nothing can be imported any more.
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from mmap import mmap
@@ -191,8 +197,6 @@ class SegmentReader:
 
 def _lock(fd: int, where: str) -> None:
     """Takes the writer's lock; BlockingIOError if somebody has it."""
-    import fcntl  # not there on every platform, and needed by writers alone
-
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -203,8 +207,6 @@ def _lock(fd: int, where: str) -> None:
 
 def unlock(fd: int) -> None:
     """Gives up the writer's lock. Closing does not: whoever has a page keeps the mapping, and that keeps the lock."""
-    import fcntl
-
     fcntl.flock(fd, fcntl.LOCK_UN)
 
 

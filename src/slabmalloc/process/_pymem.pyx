@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
-# cython: language_level=3
-"""The binding of bindings/pymem.c (floor 4): conversion and errors, no policy. `slabmalloc.process` is the face."""
+# cython: language_level=3, freethreading_compatible=True
+"""The binding of bindings/pymem.c (floor 4): conversion and errors, no policy. `slabmalloc.process` is the face.
+
+It does not ask a free-threaded interpreter for its lock: `obj` and `mem` are refused there, and what is left of the
+process is the preload library's, which any thread may ask at any time.
+"""
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
@@ -68,6 +72,9 @@ DOMAINS = ("obj", "mem")
 """In the order of `pymem_domain`."""
 
 cdef const slabmalloc_process *process = process_find()
+
+# What CPython is, and where its state lies, is looked up once: here, where there is one thread.
+process.refusal()
 
 
 def form():

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import programs, report, rounds
-from harness.rows import C_ROWS, HANDLE_ROWS, HandleRow, Row
+from harness.rows import C_ROWS, HANDLE_ROWS, MALLOC_ROWS, HandleRow, Row
 from harness.sides import Side, find_peers, our_side
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -29,7 +29,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python benchmarks/run.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the time, for a look; too noisy for a verdict")
     parser.add_argument(
-        "--only", metavar="NAME", action="append", default=[], help="rows whose name contains NAME, or 'c' or 'python'"
+        "--only", metavar="NAME", action="append", default=[], help="rows whose name contains NAME, or 'c', 'malloc', 'python'"
     )
     parser.add_argument("--peer", metavar="NAME=PATH", action="append", default=[], help="one more malloc to preload")
     parser.add_argument("--peers-only", action="store_true", help="measure the peers, not slabmalloc")
@@ -42,14 +42,19 @@ def parse(words: list[str]) -> argparse.Namespace:
 
 def chosen(only: list[str]) -> tuple[list[Row], list[HandleRow]]:
     """The rows that --only asks for. SystemExit with their names if there are none."""
-    halves = {"c", "python"}
-    names = [name for name in only if name not in halves]
-    c_rows = [row for row in C_ROWS if not only or "c" in only or any(name in row.name for name in names)]
+    parts = {"c": C_ROWS, "malloc": MALLOC_ROWS, "python": ()}
+    names = [name for name in only if name not in parts]
+    c_rows = [
+        row
+        for part, rows in parts.items()
+        for row in rows
+        if not only or part in only or any(name in row.name for name in names)
+    ]
     handle_rows = [
         row for row in HANDLE_ROWS if not only or "python" in only or any(name in row.name for name in names)
     ]
     if not c_rows and not handle_rows:
-        known = [row.name for row in C_ROWS] + [row.name for row in HANDLE_ROWS]
+        known = [row.name for row in (*C_ROWS, *MALLOC_ROWS)] + [row.name for row in HANDLE_ROWS]
         raise SystemExit("no such row; there are:\n" + "\n".join(known))
     against = {row.bar.against for row in handle_rows if row.bar} | {"bytearray(64)", "bytearray(65536)"}
     return c_rows, [row for row in HANDLE_ROWS if row in handle_rows or (handle_rows and row.name in against)]
@@ -63,7 +68,7 @@ def measure_c(
     with tempfile.TemporaryDirectory(prefix="slabmalloc-bench-") as folder:
         programs.build(Path(folder), peers_only=args.peers_only)
         for number, row in enumerate(rows, 1):
-            ours = [] if args.peers_only else [our_side(name) for name in row.ours]
+            ours = [] if args.peers_only else [our_side(name, Path(folder)) for name in row.ours]
             print(f"[{number}/{len(rows)}] {row.name}", file=sys.stderr, flush=True)
             results.append(rounds.measure_row(row, ours, peers, Path(folder), settings))
     return results

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The C programs, compiled: our core into a static archive as the wheel builds it (-O3, no link-time optimisation), and
-each side against it.
+"""The C programs, compiled: our core into a static archive as the wheel builds it (-O3, no link-time optimisation), each
+side against it, and the preload library.
 
 So a peer's call goes through the dynamic linker's table and ours is a plain call into another object file; neither is
 inlined. `CC` and `BENCH_CFLAGS` are honoured. What was built stands in a folder of its own and is built anew each time:
@@ -15,11 +15,18 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from harness.sides import PRELOAD_LIBRARY
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-_CORE, _SOURCES = ROOT / "core", ROOT / "benchmarks" / "c"
+_CORE, _BINDINGS, _SOURCES = ROOT / "core", ROOT / "bindings", ROOT / "benchmarks" / "c"
 _COMMON_FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Wundef", "-Wconversion", "-pthread")
 _CORE_FLAGS = ("-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden")
 _PROGRAM_FLAGS = ("-O2", "-D_GNU_SOURCE")
+_PRELOAD_SOURCES = ("options.c", "owner.c", "pymem.c", "stop.c", "summary.c")
+_PRELOAD_FLAGS = (
+    *(f"-fno-builtin-{name}" for name in ("malloc", "calloc", "realloc", "free")),
+    *("-ftls-model=initial-exec", "-shared", "-Wl,-Bsymbolic-functions", "-Wl,-z,nodelete"),
+)
 _OUR_PROGRAMS = {
     "bench_zone": ("bench_zone.c", ()),
     "bench_zone_owned": ("bench_zone.c", ("-DBENCH_OWNED",)),
@@ -56,6 +63,10 @@ def build(folder: Path, *, peers_only: bool = False) -> None:
             [*_PROGRAM_FLAGS, *flags, *includes, str(_SOURCES / source), archive, "-o", str(folder / name)]
             for name, (source, flags) in _OUR_PROGRAMS.items()
         ]
+        bindings = [*(str(_BINDINGS / name) for name in _PRELOAD_SOURCES), *map(str, _BINDINGS.glob("preload/*.c"))]
+        includes += [f"-I{_BINDINGS}", f"-I{_BINDINGS / 'preload'}"]
+        library = [*bindings, *objects, "-ldl", "-o", str(folder / PRELOAD_LIBRARY)]
+        programs.append([*_CORE_FLAGS, *_PRELOAD_FLAGS, *includes, *library])
         list(pool.map(_compile, programs))
 
 

@@ -74,9 +74,8 @@ def row_lines(result: RowResult) -> list[Line]:
 
 def _memory_lines(result: RowResult) -> list[Line]:
     lines = []
-    for index, side in enumerate(name for name in result.row.ours if name in result.ns):
-        if not any("memory" in record for record in result.raw):
-            return []
+    telling = {record["side"] for record in result.raw if "mapped_bytes" in record.get("memory", {})}
+    for index, side in enumerate(name for name in result.row.ours if name in telling):
         ratio = spread(result.memory(side, ("mapped_bytes", "bookkeeping_bytes"), "live_bytes"), "")
         limit = MAPPED_LIMIT if index == 0 else None
         lines.append(Line(result.row.name, side, "mapped", "live", ratio, limit))

@@ -55,7 +55,24 @@ def _c_rows() -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def _malloc_rows() -> tuple[Row, ...]:
+    """The workloads that `malloc` and `free` of the preload library are held to."""
+    bars = (Bar("mimalloc", 1.0), Bar(BEST, 1.15))
+    workloads = [("pair", size) for size in (8, 64, 512, 4096, 32768)]
+    workloads += [(order, size) for size in (64, 512) for order in ("fifo", "lifo", "random")]
+    workloads += [("remote", 64), ("remote", 512), ("live", 0)]
+    titles = {"pair": "pair", "remote": "freed by another thread", "live": "100,000 live"}
+    return tuple(
+        Row(
+            f"malloc, {titles.get(workload, f'1,000 {workload}')}" + (f" {size:,} B" if size else ""),
+            *(workload, size, ("malloc",), bars),
+        )
+        for workload, size in workloads
+    )
+
+
 C_ROWS = _c_rows()
+MALLOC_ROWS = _malloc_rows()
 
 MAPPED_LIMIT = 1.05
 """The row `live` also says what it maps; mapped and bookkeeping bytes over live bytes after class rounding."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GLIBC = "C library"
+PRELOAD_LIBRARY = "libslabmalloc.so"
 
 _KNOWN_PEERS = {"jemalloc": ("jemalloc",), "mimalloc": ("mimalloc",), "tcmalloc": ("tcmalloc_minimal", "tcmalloc")}
 _PAGES_64K = "pages=65536"
@@ -24,9 +25,10 @@ OURS: dict[str, tuple[str, tuple[str, ...]]] = {
     "zone, owned": ("bench_zone_owned", ()),
     "zone, 64 KiB": ("bench_zone", (_PAGES_64K,)),
     "zone, 64 KiB apart": ("bench_zone", (_PAGES_64K, "apart=1")),
+    "malloc": ("bench_malloc", ()),
 }
 """Our sides by name: the program and its words. `owned`: the caller vouches that it is the owner. `apart`: bitmaps
-beside the pages."""
+beside the pages. `malloc`: the preload library."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ class Side:
         return dict(os.environ, LD_PRELOAD=self.preload)
 
 
-def our_side(name: str) -> Side:
-    """One of `OURS`."""
+def our_side(name: str, programs: Path) -> Side:
+    """One of `OURS`, built in the folder `programs`."""
     program, words = OURS[name]
-    return Side(name, program, words)
+    return Side(name, program, words, preload=str(programs / PRELOAD_LIBRARY) if name == "malloc" else "")
 
 
 def find_peers(extra: list[str]) -> tuple[list[Side], list[str]]:
@@ -64,6 +66,7 @@ def find_peers(extra: list[str]) -> tuple[list[Side], list[str]]:
         name, _, path = word.partition("=")
         if not path or not Path(path).is_file():
             raise SystemExit(f"--peer {word}: want NAME=PATH of a shared library")
+        peers = [peer for peer in peers if peer.name != name]  # one of the same name is replaced
         peers.append(Side(name, "bench_malloc", preload=str(Path(path).resolve()), version=Path(path).resolve().name))
     return peers, missing
 

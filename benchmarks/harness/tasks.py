@@ -128,7 +128,8 @@ def release(size: Size) -> Section:
         task("(a) mixed objects, 99 % dropped", _words("release_mixed", size.percent, 99, idle), 0.50),
         task("(b) cache shrunk to 5 %", _words("release_cache", size.percent, idle), 0.40),
         task("(c) documents, 0.8 % kept", _words("release_documents", size.percent, idle), 0.60),
-        task("(e) eight threads, idle", _words("release_threads", size.percent, idle), 0.50, (STOCK, GLIBC_SIDE)),
+        task("(e) eight threads at rest", _words("release_threads", size.percent, idle), 0.50, (GLIBC_SIDE, STOCK)),
+        task("(e) and nothing at all", _words("release_threads", size.percent, idle, 0), None, (GLIBC_SIDE, STOCK)),
     )
     return Section("release", tasks, size.of(3, 1))
 

@@ -195,9 +195,12 @@ ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object)
     if (UNLIKELY(word_add(&bits, slot.value)))
         return false;
     word_set(w, bits);
+    if (w == sc->next_word) { /* it is in the summary, and the slab on no list */
+        if (object < sc->next)
+            sc->next = object;
+        return true;
+    }
     word_add(&s->summary, at); /* whether it was or not: nobody could predict that branch */
-    if (w == sc->next_word && object < sc->next)
-        sc->next = object;
     if (UNLIKELY(--s->room == 0))
         heap_relist(s);
     return true;

@@ -38,7 +38,13 @@ static void enter_slab(heap *h, const slab *s, slab *entry)
         atomic_store_explicit(&r->slabs[unit], entry, memory_order_release);
 }
 
-static void slab_joined(void *context, slab *s) { enter_slab(context, s, s); }
+/* Random start costs OS pages: it is for what compaction may be for, which is neither a class of one slab nor objects as
+ * large as an OS page. */
+static void slab_joined(void *context, slab *s)
+{
+    s->sc->random_start = s->sc->pages > 1 && s->sc->object_bytes < SLABMALLOC_MIN_PAGE_BYTES;
+    enter_slab(context, s, s);
+}
 
 static void slab_left(void *context, slab *s) { enter_slab(context, s, NULL); }
 
@@ -75,7 +81,6 @@ static heap *heap_new(space *s)
         .pager = &pager,
         .unowned = true,
         .metadata_apart = true,
-        .random_start = true,
         .seed = (uint64_t)(uintptr_t)h,
     };
     h->view.zone = slabmalloc_zone_create(&options);
@@ -83,7 +88,6 @@ static heap *heap_new(space *s)
         slabmalloc_os_unmap(h, align_up(sizeof(heap), os_page_bytes()));
         return NULL;
     }
-    h->view.zone->lowest_first = false;
     h->view.zone->watcher =
         (zone_watcher){.context = h, .joined = slab_joined, .left = slab_left, .drained = heap_note_drained};
     return h;
@@ -185,14 +189,6 @@ void *heap_allocate_zeroed(heap *h, size_t bytes)
     void *object = bytes > HEAP_MEDIUM_BYTES ? large_allocate(&h->space->large, bytes, HEAP_ALIGN_BYTES, &is_zero)
                                              : heap_allocate(h, bytes);
     return object == NULL || is_zero ? object : memset(object, 0, bytes);
-}
-
-void heap_relist(slab *s)
-{
-    if (s == s->sc->current)
-        s->room = SLAB_ROOM_OF_CURRENT;
-    else
-        sc_relist(s->sc, s);
 }
 
 _Static_assert(HEAP_PAGE_BYTES / HEAP_ALIGN_BYTES <= WORD_BITS * WORD_BITS, "no slab of a heap is deep");

@@ -175,9 +175,6 @@ ALWAYS_INLINE slab *heap_own_slab(const heap_view *view, uintptr_t object)
     return UNLIKELY(s == NULL) || UNLIKELY(s->sc->zone != view->zone) ? NULL : s;
 }
 
-/* The slab has no room left on its list. [owner] */
-NOINLINE void heap_relist(slab *s);
-
 /* Frees it. False: it is another kind of free, or a wrong one, and nothing has changed. [owner] */
 ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object)
 {
@@ -195,14 +192,19 @@ ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object)
     if (UNLIKELY(word_add(&bits, slot.value)))
         return false;
     word_set(w, bits);
-    if (w == sc->next_word) { /* it is in the summary, and the slab on no list */
+    if (w == sc->next_word) { /* its bit is in the summary */
         if (object < sc->next)
             sc->next = object;
         return true;
     }
     word_add(&s->summary, at); /* whether it was or not: nobody could predict that branch */
+    if (s == sc->current) {
+        if (UNLIKELY(object < sc->next)) /* NO_SLOT too */
+            sc_cursor_set(sc, at);
+        return true;
+    }
     if (UNLIKELY(--s->room == 0))
-        heap_relist(s);
+        sc_relist(sc, s);
     return true;
 }
 

@@ -56,8 +56,6 @@ enum {
     SLAB_UNUSED                /* the record has no page */
 };
 
-enum { SLAB_ROOM_OF_CURRENT = INT32_MAX };
-
 /* What a free in a slab has to look at, beyond its bit. */
 enum {
     SLAB_PENDING = 1, /* a hint: on its allocator's stack, or about to be; slots may be free in `remote` */
@@ -74,7 +72,7 @@ typedef struct slab {
     struct slab *next, *prev;
     struct slab *pending_next; /* of whoever pushes the slab on the stack, until the owner has popped it */
     uint64_t summary;          /* top of local's */
-    uint32_t room;             /* frees until the slab changes lists; while current, until somebody looks */
+    uint32_t room;             /* frees until the slab changes lists; not kept while current */
     _Atomic uint8_t attention; /* SLAB_PENDING | SLAB_DEEP; whoever pushes the slab writes it too; never 0 while deep */
     uint8_t list;
     bool has_purged; /* the heap's: OS pages of this slab are purged; nobody allocated from it since */

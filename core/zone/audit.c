@@ -52,25 +52,19 @@ static void audit_cursor(auditing *a)
     }
     fail_unless(a, s->list == SLAB_CURRENT && sc->current_page == slab_page(s) && sc->current_local == s->local,
                 "the current slab is not the one of the cursor");
-    if (sc->next == NO_SLOT) {
-        fail_unless(a, sc->next_word == NULL, "the cursor is nowhere, but has a word");
-        /* The start's word is served by itself. */
-        fail_unless(a, s->summary == 0 || sc->start_bits != 0 || !sc->zone->lowest_first,
-                    "the current slab has a free slot, but there is no cursor");
+    if (sc->start_bits != 0 && sc->next == NO_SLOT)
+        return; /* the start's word is served by itself */
+    size_t at = local_first_word(s->local, s->summary, &sc->geometry);
+    if (at == SIZE_MAX) {
+        fail_unless(a, sc->next == NO_SLOT && sc->next_word == NULL,
+                    "the current slab has no free slot, but there is a cursor");
         return;
     }
-    size_t at = (size_t)(sc->next_word - s->local);
-    fail_unless(a, at < bitset_words(&sc->geometry.shape) && word_get(sc->next_word) != 0,
-                "the cursor's word is empty");
-    fail_unless(a, !sc->zone->lowest_first || at == local_first_word(s->local, s->summary, &sc->geometry),
-                "the cursor is not on the first word with a free slot");
-    if (a->fault != NULL)
-        return;
-    size_t index = at * WORD_BITS + word_lowest(word_get(sc->next_word));
+    size_t index = at * WORD_BITS + word_lowest(word_get(&s->local[at]));
     fail_unless(a,
-                sc->next == slab_page(s) + index * sc->object_bytes &&
+                sc->next == slab_page(s) + index * sc->object_bytes && sc->next_word == &s->local[at] &&
                     sc->next_base == sc->next - index % WORD_BITS * sc->object_bytes,
-                "the cursor is not on the lowest free slot of its word");
+                "the cursor is not on the lowest free slot");
 }
 
 const char *slabmalloc_zone_audit(slabmalloc_zone *zone)

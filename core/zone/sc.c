@@ -20,6 +20,7 @@ void sc_init(slabmalloc_sc *sc, slabmalloc_zone *zone, uint32_t index, const sla
         .reciprocal = geometry->reciprocal,
         .geometry = *geometry,
         .zone = zone,
+        .random_start = zone->random_start,
         .index = index,
     };
     atomic_init(&sc->pending, NULL);
@@ -87,8 +88,7 @@ slabmalloc_status sc_relist(slabmalloc_sc *sc, slab *s)
 
 /* ---- the cursor ---------------------------------------------------------------------------------------- */
 
-/* To the lowest slot in word `at` of the current slab's local set, which is not empty. */
-static void cursor_set(slabmalloc_sc *sc, size_t at)
+void sc_cursor_set(slabmalloc_sc *sc, size_t at)
 {
     sc->next_word = &sc->current_local[at];
     sc->next_base = sc->current_page + at * WORD_BITS * sc->object_bytes;
@@ -107,7 +107,7 @@ void sc_seek_lowest(slabmalloc_sc *sc)
     if (at == SIZE_MAX)
         cursor_end(sc);
     else
-        cursor_set(sc, at);
+        sc_cursor_set(sc, at);
 }
 
 static NOINLINE void *advance_deep(slabmalloc_sc *sc, void *object)
@@ -126,7 +126,7 @@ void *sc_advance(slabmalloc_sc *sc, void *object)
     if (summary == 0)
         cursor_end(sc);
     else
-        cursor_set(sc, word_lowest(summary));
+        sc_cursor_set(sc, word_lowest(summary));
     return object;
 }
 
@@ -180,9 +180,8 @@ static void end_start(slabmalloc_sc *sc)
 static void current_set(slabmalloc_sc *sc, slab *s)
 {
     const slab_geometry *g = &sc->geometry;
-    bool is_starting = sc->zone->random_start && s->list == SLAB_EMPTY;
+    bool is_starting = sc->random_start && s->list == SLAB_EMPTY;
     s->list = SLAB_CURRENT;
-    s->room = SLAB_ROOM_OF_CURRENT;
     s->has_purged = false;
     sc->current = s;
     sc->current_page = slab_page(s);
@@ -342,7 +341,7 @@ slabmalloc_status sc_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, siz
 {
     local_raise(sc->current_local, &sc->current->summary, &sc->geometry, index / WORD_BITS);
     if (object < sc->next) /* NO_SLOT too */
-        cursor_set(sc, index / WORD_BITS);
+        sc_cursor_set(sc, index / WORD_BITS);
     return SLABMALLOC_OK;
 }
 

@@ -16,16 +16,16 @@
  *
  * The cursor. `next` is the slot that the next allocation returns, known beforehand, so that neither the scan for it
  * nor the free before it delays the caller:
- *     next == NO_SLOT and next_word == NULL, or next is the lowest slot of the word of the current slab's local set that
- *     next_word points to, and next_base the slot of that word's bit 0.
- * So the cursor's word is never empty, and a free into it needs nothing of the summary. In a client's zone a free below
- * next moves the cursor back: it hands out the lowest free slot of its current slab, always, and NO_SLOT says that
- * there is none. A heap lets the cursor go on to the end, and then looks again. Random start: an empty slab that
- * becomes current is first filled from a random slot on, one of the last START_REACH of a word. That is a matter of
- * the cursor alone: while `is_starting`, the slab's summary has the words above the start's, and those in which
- * something was freed meanwhile; the start's own word is served bit by bit (`start_bits` of word `start_at`, by
- * sc_allocate_slow, since the hot path knows lowest bits only), and next may be NO_SLOT meanwhile. When all that is used
- * up the summary becomes whole.
+ *     next == NO_SLOT and next_word == NULL  <=>  the current slab, if there is one, has no slot in its local set (or is at
+ *     its random start, see below);
+ *     else next is the lowest slot of that set, next_word the word of its bit, next_base the slot of that word's bit 0.
+ * So the cursor's word is never empty, and a free into it needs nothing of the summary. A free below next moves it
+ * back: the lowest free slot of the current slab goes out first, always. Random start: an empty slab that becomes
+ * current is first filled from a random slot on, one of the last START_REACH of a word. That is a matter of the cursor
+ * alone: while `is_starting`, the slab's summary has the words above the start's, and those in which something was
+ * freed meanwhile; the start's own word is served bit by bit (`start_bits` of word `start_at`, by sc_allocate_slow,
+ * since the hot path knows lowest bits only), and next may be NO_SLOT meanwhile. When all that is used up the summary
+ * becomes whole.
  *
  * The hot paths call nothing but at their end.
  */
@@ -60,7 +60,7 @@ struct slabmalloc_sc {
     uint32_t bands;    /* bit b: lists[b] has a slab */
     uint32_t start_at; /* random start */
     uint64_t start_bits;
-    bool is_starting;
+    bool random_start, is_starting;
     slab *lists[SLAB_LISTS]; /* fronts */
     slab *backs[SLAB_BANDS]; /* of a band that is not empty */
     slab *spare;             /* records without a page, by next: a record serves one class, for ever */
@@ -88,7 +88,9 @@ void sc_note_collected(slabmalloc_sc *sc, slab *s, uint32_t count);
 
 /* Objects live in `s`, by the owner's knowledge. */
 uint32_t sc_live(const slabmalloc_sc *sc, const slab *s);
-/* The cursor to the lowest slot of the current slab's local set. */
+/* The cursor to the lowest slot in word `at` of the current slab's local set, which is not empty. */
+NOINLINE void sc_cursor_set(slabmalloc_sc *sc, size_t at);
+/* The same in the whole set. */
 void sc_seek_lowest(slabmalloc_sc *sc);
 /* Calls visit for every slab, current included. */
 void sc_for_each(const slabmalloc_sc *sc, void (*visit)(void *context, slab *s), void *context);

@@ -51,7 +51,6 @@ slabmalloc_zone *slabmalloc_zone_create(const slabmalloc_zone_options *options)
     fill_tables(zone, table);
     zone->metadata_apart = options->metadata_apart;
     zone->random_start = options->random_start;
-    zone->lowest_first = true;
     zone->random_state = hash_multiply(options->seed) | 1;
     zone->has_pager = options->pager != NULL;
     if (zone->has_pager)

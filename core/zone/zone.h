@@ -31,7 +31,6 @@ struct slabmalloc_zone {
     uint32_t max_bytes;         /* the largest class */
     const uint8_t *class_table; /* by granule, for sizes up to max_bytes and ZONE_TABLE_BYTES: the class */
     bool metadata_apart, random_start, has_pager;
-    bool lowest_first; /* the current slab's lowest slot goes out first; not so in a heap */
     uint64_t random_state;
     slabmalloc_pager pager;
     registry registry;

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Final
 
-from .records import DomainStats, ProcessStats, SizeClassStats
+from .preload import is_preloaded
 
+TYPE_CHECKING = False  # `typing` and the records cost milliseconds, for which an installation at the start would wait
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
+    from typing import Final
 
-__all__ = ["DOMAINS", "install", "is_preloaded", "refusals", "stats", "summary", "trim"]
+    from .records import ProcessStats
+
+__all__ = ["DOMAINS", "install", "refusals", "stats", "summary", "trim"]
 
 DOMAINS: Final = ("obj", "mem")
 """The domains of CPython that can be installed in a running interpreter."""
@@ -58,6 +61,8 @@ def stats() -> ProcessStats:
     >>> stats().conserved
     True
     """
+    from .records import DomainStats, ProcessStats, SizeClassStats
+
     try:
         binding = _binding()
     except RuntimeError:
@@ -105,18 +110,6 @@ def refusals() -> dict[str, str | None]:
     if reason is None and _is_tracing():
         reason = _TRACING
     return {**dict.fromkeys(DOMAINS, reason), "raw": None if is_preloaded() else "served by the preload library alone"}
-
-
-def is_preloaded() -> bool:
-    """True in a process that runs on the preload library, as under ``slabmalloc run``.
-
-    >>> is_preloaded()
-    False
-    """
-    try:
-        return str(_binding().form()) == "preload"
-    except RuntimeError:
-        return False
 
 
 def _binding() -> ModuleType:

@@ -6,12 +6,10 @@
 #include "summary.h"
 
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+
+#include "resident.h"
 
 typedef struct text {
     char *bytes;
@@ -43,19 +41,6 @@ static void add_count(text *t, int width, uint64_t count)
 }
 
 static double mebibytes(uint64_t bytes) { return (double)bytes / (1 << 20); }
-
-/* Of this process, by the kernel's account; 0: it does not say. */
-static size_t resident_bytes(void)
-{
-    char page[4096];
-    int file = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
-    ssize_t length = file < 0 ? -1 : read(file, page, sizeof(page) - 1);
-    if (file >= 0)
-        close(file);
-    page[length > 0 ? length : 0] = '\0';
-    const char *line = strstr(page, "\nPss:");
-    return line == NULL ? 0 : strtoul(line + sizeof("\nPss:") - 1, NULL, 10) * 1024;
-}
 
 static void add_python_version(text *t)
 {
@@ -112,6 +97,15 @@ static void render_text(text *t, const row *rows, int count, const space_stats *
 static void add_field(text *t, const char *name, uint64_t value)
 {
     add(t, ", \"%s\": %llu", name, (unsigned long long)value);
+}
+
+static void add_resident(text *t)
+{
+    size_t resident = resident_bytes();
+    if (resident != 0)
+        add_field(t, "resident_bytes", resident);
+    else
+        add(t, ", \"resident_bytes\": null");
 }
 
 static void render_json_domain(text *t, const row *r)
@@ -171,7 +165,7 @@ static void render_json(text *t, const row *rows, int count, const space_stats *
     add_field(t, "large_reused", stats->large_reused);
     add_field(t, "heaps", stats->heaps);
     add_field(t, "abandoned_heaps", stats->abandoned_heaps);
-    add_field(t, "resident_bytes", resident_bytes());
+    add_resident(t);
     render_json_classes(t, stats);
     add(t, "}\n");
 }

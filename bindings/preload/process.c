@@ -5,7 +5,8 @@
  * ours as well.)
  *     SLABMALLOC_DOMAINS      which of obj and mem; default both, "" neither
  *     SLABMALLOC_NO_CHILDREN  set: programs that this one starts run without the library
- *     SLABMALLOC_RUN_PID      the process that `slabmalloc run` became: it alone complains, and writes a summary
+ *     SLABMALLOC_RUN_PID      the process that became this one, by `slabmalloc run` or the start-up file: it alone
+ *                             complains, and writes a summary
  *     SLABMALLOC_SUMMARY      where to: a path, or - for standard error; SLABMALLOC_SUMMARY_JSON: as JSON
  */
 #define _GNU_SOURCE /* memrchr, dladdr */
@@ -126,7 +127,7 @@ static void leave_children_alone(void)
         unsetenv("LD_PRELOAD");
 }
 
-/* In the process that `slabmalloc run` became, and in no child of it. */
+/* In the process that SLABMALLOC_RUN_PID names, and in no child of it. */
 static struct {
     pid_t pid; /* forked children have what this struct says as well */
     bool is_run, as_json;

@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import slabmalloc
+from forms import IS_FREE_THREADED
 from slabmalloc.cli.doctor import findings
 
 
-def doctor(*arguments: str, **environment: str) -> str:
+def doctor(*arguments: str, options: tuple[str, ...] = (), **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "slabmalloc", "doctor", *arguments],
+        [sys.executable, *options, "-m", "slabmalloc", "doctor", *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -25,9 +28,9 @@ def doctor(*arguments: str, **environment: str) -> str:
     return done.stdout
 
 
-def test_json_has_the_four_sections() -> None:
+def test_json_has_the_five_sections() -> None:
     found = json.loads(doctor("--json"))
-    assert list(found) == ["slabmalloc", "interpreter", "machine", "domains"]
+    assert list(found) == ["slabmalloc", "start_file", "interpreter", "machine", "domains"]
     assert found["interpreter"]["version"] == platform.python_version()
     assert found["interpreter"]["executable"] == sys.executable
     assert found["machine"]["os_page_bytes"] == os.sysconf("SC_PAGE_SIZE")
@@ -37,7 +40,7 @@ def test_json_has_the_four_sections() -> None:
 def test_text_names_what_json_names() -> None:
     text = doctor()
     for title, rows in findings().items():
-        assert title in text.splitlines()
+        assert title.replace("_", " ") in text.splitlines()
         for name in rows:
             assert f"  {name.replace('_', ' ')}" in text
 
@@ -52,3 +55,32 @@ def test_reasons_against_a_domain_are_given() -> None:
     found = json.loads(doctor("--json", PYTHONTRACEMALLOC="1"))
     assert found["domains"]["obj"] is not None
     assert found["domains"]["raw"] is not None
+
+
+def start_file(value: str, *options: str) -> dict[str, str]:
+    found: dict[str, str] = json.loads(doctor("--json", options=options, SLABMALLOC=value))["start_file"]
+    return found
+
+
+def test_the_start_up_file_is_found_and_what_it_did_is_told() -> None:
+    found = start_file("0")
+    assert found == {"file": found["file"], "SLABMALLOC": "0", "effect": "none: SLABMALLOC asks for nothing"}
+    assert Path(found["file"]).samefile(Path(slabmalloc.__file__).parent.parent / "slabmalloc.pth")
+    assert "'x' is not known" in start_file("x")["effect"]
+    assert "-I" in start_file("preload", "-I")["effect"]
+    if importlib.util.find_spec("slabmalloc.process._pymem") is not None:
+        assert start_file("preload")["effect"] == "started anew on the preload library"
+        served = "keeps its own heaps" if IS_FREE_THREADED else "served in process"
+        assert served in start_file("in-process")["effect"]
+
+
+def test_without_a_start_up_file_there_is_no_effect(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path)], check=True, timeout=60)
+    done = subprocess.run(
+        [str(tmp_path / "bin" / "python"), "-m", "slabmalloc", "doctor", "--json"],
+        env={**os.environ, "SLABMALLOC": "preload", "PYTHONPATH": str(Path(slabmalloc.__file__).parent.parent)},
+        capture_output=True,
+        check=True,
+    )
+    effect = "none: there is no start-up file in this environment"
+    assert json.loads(done.stdout)["start_file"] == {"file": None, "SLABMALLOC": "preload", "effect": effect}

@@ -194,6 +194,19 @@ def test_encodings_of_source(tmp_path: Path) -> None:
     assert_same([str(tmp_path / "latin.py")])
 
 
+def test_the_c_locale_is_not_taken_for_the_users() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
+    program = "import os, sys; print(sys.flags.utf8_mode, os.environ.get('LC_CTYPE'), sys.stdin.errors)"
+    assert_same(["-c", program], env={**environment, "LANG": "C"})
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_streams_that_are_closed(number: int) -> None:
+    program = "import sys; print(sys.stdout is None, sys.stderr is None, file=sys.stdout or sys.stderr)"
+    done = assert_same(["-c", program], preexec_fn=lambda: os.close(number))
+    assert "True" in done.stdout + done.stderr
+
+
 def test_standard_input_is_the_programs() -> None:
     done = assert_same(["-c", "import sys; print(sum(map(int, sys.stdin)))"], input="1\n2\n3\n")
     assert done.stdout == "6\n"

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -62,7 +63,41 @@ def check(program: str, *options: str, **settings: object) -> str:
 
 def test_before_installation_everything_is_zero() -> None:
     check("""
-        assert stats() == slabmalloc.process.ProcessStats() and slabmalloc.trim() == 0 and _pymem.audit() is None
+        import dataclasses
+        nothing = dataclasses.replace(stats(), resident_bytes=None)
+        assert nothing == slabmalloc.process.ProcessStats() and slabmalloc.trim() == 0 and _pymem.audit() is None
+    """)
+
+
+def test_resident_bytes_are_the_kernels_account() -> None:
+    if not Path("/proc/self/smaps_rollup").exists():
+        pytest.skip("no /proc/PID/smaps_rollup here")
+    check("""
+        import json, resource
+        def pss():
+            with open("/proc/self/smaps_rollup") as file:
+                return next(int(line.split()[1]) << 10 for line in file if line.startswith("Pss:"))
+        def is_close(number):
+            return abs(number - pss()) < 4 << 20
+        assert is_close(stats().resident_bytes)
+        slabmalloc.install()
+        before = stats().resident_bytes
+        held = bytearray(b"x") * (64 << 20)
+        assert is_close(stats().resident_bytes) and stats().resident_bytes > before + (60 << 20)
+        assert is_close(json.loads(slabmalloc.process.summary(1, as_json=True))["resident_bytes"])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))  # no file can be opened any more
+        assert stats().resident_bytes is None and stats().domains
+        assert json.loads(slabmalloc.process.summary(1, as_json=True))["resident_bytes"] is None
+        assert "PSS" not in slabmalloc.process.summary(1)
+    """)
+
+
+def test_the_summary_has_the_fields_of_the_statistics() -> None:
+    check("""
+        import json
+        slabmalloc.install()
+        fields = json.loads(slabmalloc.process.summary(1, as_json=True)).keys()
+        assert fields - {"wall_seconds", "python", "form"} == stats().to_dict().keys()
     """)
 
 

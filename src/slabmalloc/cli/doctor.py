@@ -13,12 +13,15 @@ import json
 import os
 import platform
 import resource
+import site
 import sys
 import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slabmalloc.process.domains import is_preloaded, refusals
+from slabmalloc.process import start_file
+from slabmalloc.process.domains import refusals
+from slabmalloc.process.preload import is_preloaded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         print(json.dumps(found, indent=2))
         return 0
     for title, rows in found.items():
-        print(title)
+        print(title.replace("_", " "))
         absent = ("served" if is_preloaded() else "can be installed") if title == "domains" else "-"
         for name, value in rows.items():
             print(f"  {name.replace('_', ' '):<30}{absent if value is None else _text(value)}")
@@ -48,10 +51,11 @@ def findings() -> dict[str, dict[str, Value]]:
     """Sections with their rows. In `domains`, None means that the domain can be installed here, text says why not.
 
     >>> sorted(findings())
-    ['domains', 'interpreter', 'machine', 'slabmalloc']
+    ['domains', 'interpreter', 'machine', 'slabmalloc', 'start_file']
     """
     return {
         "slabmalloc": {"version": version(), "form": _form()},
+        "start_file": _start_file(),
         "interpreter": _interpreter(),
         "machine": _machine(),
         "domains": dict(refusals()),
@@ -71,6 +75,24 @@ def _form() -> str:
         return "pure Python, as SLABMALLOC_PURE asks"
     has_extension = importlib.util.find_spec("slabmalloc._native") is not None
     return "native" if has_extension else "pure Python: there is no native extension"
+
+
+def _start_file() -> dict[str, Value]:
+    """Where the start-up file of this environment is, and what came of it in this process."""
+    folders = [*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
+    file = next((path for path in (Path(folder) / start_file.NAME for folder in folders) if path.is_file()), None)
+    value = os.environ.get(start_file.VARIABLE)
+    if start_file.outcome is not None:
+        effect = start_file.outcome
+    elif file is None:
+        effect = "none: there is no start-up file in this environment"
+    elif sys.flags.no_site:
+        effect = "none: under -S an interpreter reads no start-up files"
+    elif sys.flags.ignore_environment:
+        effect = "none: under -E and -I an interpreter ignores environment variables"
+    else:
+        effect = f"none: {start_file.VARIABLE} asks for nothing"
+    return {"file": str(file) if file else None, start_file.VARIABLE: value, "effect": effect}
 
 
 def _interpreter() -> dict[str, Value]:

@@ -63,6 +63,9 @@ cdef extern from "process.h" nogil:
         const char *(*audit)()
     const slabmalloc_process *process_find()
 
+cdef extern from "resident.h" nogil:
+    size_t read_resident_bytes "resident_bytes"()
+
 cdef extern from "summary.h" nogil:
     enum:
         SUMMARY_BYTES
@@ -119,6 +122,14 @@ def counters():
     heap = dict(total)
     heap["classes"] = [dict(row) for row in total.classes[:SPACE_CLASSES] if row.object_bytes]
     return per_domain, heap
+
+
+def resident_bytes():
+    """The process's PSS; None if the kernel does not say."""
+    cdef size_t resident
+    with nogil:  # it takes as long as there is memory
+        resident = read_resident_bytes()
+    return resident or None
 
 
 def summary(double wall_seconds, bint as_json):

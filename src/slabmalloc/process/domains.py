@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Final
 
-from .records import DomainStats, ProcessStats, SizeClassStats
+from .preload import is_preloaded
 
+TYPE_CHECKING = False  # `typing` and the records cost milliseconds, for which an installation at the start would wait
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
+    from typing import Final
 
-__all__ = ["DOMAINS", "install", "is_preloaded", "refusals", "stats", "summary", "trim"]
+    from .records import ProcessStats
+
+__all__ = ["DOMAINS", "install", "refusals", "stats", "summary", "trim"]
 
 DOMAINS: Final = ("obj", "mem")
 """The domains of CPython that can be installed in a running interpreter."""
@@ -51,15 +54,22 @@ def install(domains: Iterable[str] = DOMAINS) -> None:
 
 
 def stats() -> ProcessStats:
-    """What the heap holds now and what each installed domain did; all zero before `install`.
+    """What the heap holds now and what each installed domain did: all zero before `install`, but for `resident_bytes`.
+
+    For that one the kernel walks the page tables, some 12 ms for each resident GiB; other threads run meanwhile.
 
     >>> stats().conserved
     True
     """
+    from .records import DomainStats, ProcessStats, SizeClassStats
+
     try:
-        domains, heap = _binding().counters()
+        binding = _binding()
     except RuntimeError:
         return ProcessStats()
+    resident_bytes = binding.resident_bytes()
+    domains, heap = binding.counters()
+    heap["resident_bytes"] = resident_bytes
     heap["classes"] = tuple(SizeClassStats(**row) for row in heap.get("classes", ()))
     return ProcessStats({name: DomainStats(**row) for name, row in domains.items()}, **heap)
 
@@ -67,7 +77,7 @@ def stats() -> ProcessStats:
 def summary(wall_seconds: float, *, as_json: bool = False) -> str:
     """What slabmalloc did for this process so far, as ``slabmalloc run`` prints it at the end: text, or a line of JSON.
 
-    The JSON has the fields of `ProcessStats`, `wall_seconds`, `python`, `form`, and `resident_bytes` (PSS).
+    The JSON has the fields of `ProcessStats`, and `wall_seconds`, `python`, `form`.
 
     >>> summary(1.5).splitlines()[0]  # doctest: +ELLIPSIS
     'slabmalloc: 1.50 s on Python ...'
@@ -100,18 +110,6 @@ def refusals() -> dict[str, str | None]:
     if reason is None and _is_tracing():
         reason = _TRACING
     return {**dict.fromkeys(DOMAINS, reason), "raw": None if is_preloaded() else "served by the preload library alone"}
-
-
-def is_preloaded() -> bool:
-    """True in a process that runs on the preload library, as under ``slabmalloc run``.
-
-    >>> is_preloaded()
-    False
-    """
-    try:
-        return str(_binding().form()) == "preload"
-    except RuntimeError:
-        return False
 
 
 def _binding() -> ModuleType:

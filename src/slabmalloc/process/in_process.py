@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The wrapper form of a run (floor 5): a program in this interpreter, its `obj` and `mem` domains behind hooks."""
+"""The wrapper form from the start of a program on (floor 5): its `obj` and `mem` domains behind hooks.
+
+`prepare` runs a program in this interpreter, for ``slabmalloc run --in-process``; `begin` serves the one that is about
+to run. What only the former needs, or only the end, is imported there: a program's start waits for it.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +11,42 @@ import atexit
 import os
 import sys
 import time
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
 
-from . import launcher
 from .domains import install, summary
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TextIO
 
-__all__ = ["prepare"]
+    from .launcher import Program
+
+    Report = tuple[str | None, bool]
+    """Where the summary goes (None: standard error), and if as JSON."""
+
+__all__ = ["begin", "prepare"]
 
 
-def prepare(program: Sequence[str], domains: Sequence[str], report: tuple[str | None, bool] | None) -> launcher.Program:
-    """Loads the program, installs, and has the summary written at exit. OSError, RuntimeError, ValueError: it can't be.
+def prepare(program: Sequence[str], domains: Sequence[str], report: Report | None) -> Program:
+    """Loads the program, and does what `begin` does. OSError, RuntimeError, ValueError: it can't be.
 
-    `program` are python's own words for it. `report`: where the summary goes (None: standard error), and if as JSON.
+    `program` are python's own words for it.
     """
     loaded = _load(program)
-    _install(domains)
-    if report is not None:
-        path, as_json = report
-        atexit.register(partial(_summarize, os.getpid(), time.monotonic(), path, as_json, sys.stderr))
+    begin(domains, report)
     return loaded
 
 
-def _load(words: Sequence[str]) -> launcher.Program:
+def begin(domains: Sequence[str], report: Report | None) -> None:
+    """Installs, and has the summary written at exit unless `report` is None. RuntimeError, ValueError: it can't be."""
+    _install(domains)
+    if report is not None:
+        atexit.register(_summarize, os.getpid(), time.monotonic(), *report, sys.stderr)
+
+
+def _load(words: Sequence[str]) -> Program:
+    from . import launcher
+
     kind, *rest = words
     if kind == "-m":
         return launcher.load_module(rest[0], rest[1:])
@@ -63,11 +76,12 @@ def _summarize(pid: int, start: float, path: str | None, as_json: bool, stream: 
     text = summary(time.monotonic() - start, as_json=as_json)
     try:
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - a str does
+                file.write(text)
         elif stream is not None:
             os.fstat(stream.fileno())  # what stays in the buffer of a closed stream makes the interpreter exit with 120
             stream.write(text)
             stream.flush()
     except (OSError, ValueError) as error:
-        if path is not None:  # else standard error is closed, and there is nobody to tell
-            print(f"slabmalloc run: can't write the summary: {error}", file=sys.stderr)
+        if path is not None and sys.stderr is not None:  # else there is nobody to tell
+            print(f"slabmalloc: can't write the summary: {error}", file=sys.stderr)

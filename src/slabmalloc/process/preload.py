@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
-__all__ = ["environment", "interpreter_options", "library", "obstacle", "replace_process"]
+__all__ = ["environment", "interpreter_options", "is_preloaded", "library", "obstacle", "replace_process"]
 
 LIBRARY = "libslabmalloc.so"
 
@@ -79,6 +79,19 @@ def _has_interpreter(executable: str) -> bool:
     return program_interpreter in kinds
 
 
+def is_preloaded() -> bool:
+    """True in a process that runs on the preload library, as under ``slabmalloc run``.
+
+    >>> is_preloaded()
+    False
+    """
+    try:
+        from . import _pymem
+    except ImportError:  # there is no native extension, or it can't be loaded (in a sub-interpreter)
+        return False
+    return _pymem.form() == "preload"
+
+
 def interpreter_options() -> list[str]:
     """The options that this interpreter was started with, without the program and its arguments.
 
@@ -100,6 +113,18 @@ def replace_process(options: Sequence[str], program: Sequence[str], settings: Ma
     if reason is not None:
         raise RuntimeError(reason)
     settings = {**settings, "SLABMALLOC_RUN_PID": str(os.getpid())}
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execve(sys.executable, [sys.orig_argv[0], *options, *program], environment(settings))
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # it is closed
+            stream.flush()
+    os.execve(sys.executable, [sys.orig_argv[0], *options, *program], environment(settings, _given_environment()))
+
+
+def _given_environment() -> dict[str, str]:
+    """With LC_CTYPE as it was: in the C locale an interpreter sets it (PEP 538), and would take it for the user's."""
+    given = dict(os.environ)
+    if given.pop("LC_CTYPE", None) is not None:
+        with open("/proc/self/environ", "rb") as file:  # noqa: PTH123 - a str does
+            first = [entry[9:] for entry in file.read().split(b"\0") if entry.startswith(b"LC_CTYPE=")]
+        if first:
+            given["LC_CTYPE"] = os.fsdecode(first[0])
+    return given

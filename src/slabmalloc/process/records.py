@@ -84,6 +84,9 @@ class ProcessStats:
     """Of `heaps`: those of threads that have ended, waiting for the next."""
     classes: tuple[SizeClassStats, ...] = ()
     """For each size of which there are slabs."""
+    resident_bytes: int | None = None
+    """Physical memory of the whole process, PSS by the kernel's account; None where /proc/self/smaps_rollup can't be
+    read, or there is no native extension."""
 
     @property
     def conserved(self) -> bool:

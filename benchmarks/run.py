@@ -29,7 +29,11 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python benchmarks/run.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the time, for a look; too noisy for a verdict")
     parser.add_argument(
-        "--only", metavar="NAME", action="append", default=[], help="rows whose name contains NAME, or 'c', 'malloc', 'python'"
+        "--only",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="rows whose name contains NAME, or 'c', 'malloc', 'python'",
     )
     parser.add_argument("--peer", metavar="NAME=PATH", action="append", default=[], help="one more malloc to preload")
     parser.add_argument("--peers-only", action="store_true", help="measure the peers, not slabmalloc")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The C programs, compiled: our core into a static archive as the wheel builds it (-O3, no link-time optimisation), each
-side against it, and the preload library.
+"""The C programs, compiled: our core into a static archive as the wheel builds it (-O3, no link-time optimisation),
+each side against it; and the preload library.
 
 So a peer's call goes through the dynamic linker's table and ours is a plain call into another object file; neither is
 inlined. `CC` and `BENCH_CFLAGS` are honoured. What was built stands in a folder of its own and is built anew each time:

@@ -56,9 +56,18 @@ def obstacle(executable: str) -> str | None:
     mode = os.stat(executable).st_mode  # noqa: PTH116 - a str does
     if mode & (stat.S_ISUID | stat.S_ISGID):
         return f"{executable} is setuid or setgid: the dynamic linker preloads nothing into it"
+    if _has_capabilities(executable):
+        return f"{executable} has file capabilities (see getcap): the dynamic linker preloads nothing into it"
     if not _has_interpreter(executable):
         return f"{executable} is statically linked: there is no dynamic linker that would preload anything into it"
     return None
+
+
+def _has_capabilities(executable: str) -> bool:
+    try:
+        return bool(os.getxattr(executable, "security.capability"))
+    except OSError:
+        return False
 
 
 def _has_interpreter(executable: str) -> bool:

@@ -55,7 +55,10 @@ static void *returned(heap *h, void *block)
 
 static NOINLINE void *malloc_slowly(size_t bytes)
 {
-    heap *h = thread_heap_open();
+    heap *h = thread_heap;
+    if (LIKELY(h != NULL))
+        return served(h, heap_allocate(h, bytes), bytes);
+    h = thread_heap_open();
     return h == NULL ? refused() : returned(h, served(h, heap_allocate(h, bytes), bytes));
 }
 

@@ -133,7 +133,7 @@ void *sc_advance(slabmalloc_sc *sc, void *object)
 /* ---- the current slab ---------------------------------------------------------------------------------- */
 
 /* The slots from the start to the end of its word take the slow path, so they are few. */
-enum { START_REACH = 16 };
+enum { START_REACH = 8 };
 
 static void start_at_random(slabmalloc_sc *sc, const slab_geometry *g)
 {

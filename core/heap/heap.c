@@ -75,6 +75,8 @@ static heap *heap_new(space *s)
         .space = s,
         .calls_until_tick = HEAP_CALLS_PER_TICK,
     };
+    for (int i = 0; i < HEAP_TALLIES; i++)
+        atomic_init(&h->tallies[i].calls_until_tick, HEAP_CALLS_PER_TICK);
     slabmalloc_pager pager = {.allocate = page_allocate, .release = page_release, .context = h};
     slabmalloc_zone_options options = {
         .classes = heap_classes(),

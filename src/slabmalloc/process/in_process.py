@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The wrapper form of a run (floor 5): a program in this interpreter, its `obj` and `mem` domains behind hooks."""
+"""The wrapper form of a run (floor 5): a program in this interpreter, its domains and NumPy's data behind hooks."""
 
 from __future__ import annotations
 

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Domains that are served from the calling thread's heap, floor 4, as malloc is: CPython's `raw`, asked for without the
+ * interpreter lock, from any thread, before and after the interpreter's life; and NumPy's data in the wrapper form.
+ * They share the heaps of threads with malloc, so a block of one may be freed by another. An invalid free stops the
+ * process. What is not a block of the heap is the caller's to pass on.
+ *
+ * Counts. Each heap has a tally per domain, which its owner alone writes: see heap.h. The rest is rare, and atomic.
+ */
+#ifndef SLABMALLOC_BINDINGS_THREAD_DOMAIN_H
+#define SLABMALLOC_BINDINGS_THREAD_DOMAIN_H
+
+#include "pymem.h"
+#include "threads.h"
+
+typedef enum thread_domain { THREAD_RAW, THREAD_NUMPY, THREAD_DOMAINS } thread_domain;
+
+_Static_assert(THREAD_DOMAINS == HEAP_TALLIES, "a tally for each");
+
+/* At least `bytes` (0 is served as 1); NULL: the system refuses. errno is kept. */
+void *thread_domain_allocate(thread_domain which, size_t bytes);
+/* The same, and every byte of it is 0. */
+void *thread_domain_allocate_zeroed(thread_domain which, size_t bytes);
+/* False: it is no block of the heap (NULL is none), and nothing has changed. errno is kept. */
+bool thread_domain_free(thread_domain which, void *block);
+/* The block with at least `bytes`, in place or moved; NULL: the system refuses and the block is as it was, or
+ * *is_foreign: it is no block of the heap. */
+void *thread_domain_resize(thread_domain which, void *block, size_t bytes, bool *is_foreign);
+
+/* What nearly every thread_domain_allocate is, without a call; NULL: it is another kind. */
+ALWAYS_INLINE void *thread_domain_allocate_quickly(thread_domain which, size_t bytes)
+{
+    heap *h = thread_heap;
+    if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
+        return NULL;
+    slabmalloc_sc *sc = heap_sc_of_small(h, bytes);
+    heap_tally *tally = &h->tallies[which];
+    uintptr_t object = sc->next;
+    uint32_t calls = atomic_load_explicit(&tally->calls_until_tick, memory_order_relaxed) - 1;
+    if (UNLIKELY(object == NO_SLOT) || UNLIKELY(calls == 0))
+        return NULL;
+    atomic_store_explicit(&tally->calls_until_tick, calls, memory_order_relaxed);
+    heap_count(&tally->counters.served_bytes, bytes);
+    return sc_allocate_next(sc, object);
+}
+
+/* What nearly every thread_domain_free is, without a call; false: it is another kind, and nothing has changed. */
+ALWAYS_INLINE bool thread_domain_free_quickly(thread_domain which, void *block)
+{
+    heap *h = thread_heap;
+    if (UNLIKELY(h == NULL) || UNLIKELY(!heap_free_quickly(h, block)))
+        return false;
+    heap_count(&h->tallies[which].counters.freed_blocks, 1);
+    return true;
+}
+
+/* The allocator that was there before has served `bytes`. */
+void thread_domain_count_passed(thread_domain which, size_t bytes);
+/* From now on the domain is counted. */
+void thread_domain_begin(thread_domain which);
+/* False: it is not served. [any thread] */
+bool thread_domain_count(thread_domain which, pymem_counters *counters);
+
+#endif

@@ -39,7 +39,7 @@ enum { ABI_OF_1 = 0x01000009, ABI_OF_2 = 0x02000000, FEATURES_OF_1_22 = 15 };
 
 /* From here on NumPy advises huge pages, if its setting says so. */
 #define HUGE_FROM_BYTES ((size_t)4 << 20)
-/* Another allocation than of 1,024 bytes or more may come from a cache in front of NumPy's allocator. */
+/* What does not come from the cache that NumPy has in front of its allocator. */
 enum { UNCACHED_BYTES = 2000 };
 
 static data_allocator previous;
@@ -75,6 +75,60 @@ static void *advised(void *block, size_t bytes)
     return block;
 }
 
+/* ---- a cache of small blocks ---------------------------------------------------------------------------------- */
+
+/* As NumPy has one in front of its allocator, by the sizes that blocks are freed with, and as large: a small array costs
+ * what it costs on stock, a tenth less than without. To the heap these blocks are live; counts do not see them come and
+ * go. Unlike NumPy's it takes a block only if a free of it would be right, and its slot is as large as is said.
+ * [interpreter lock: not in free-threaded builds, where NumPy has none either] */
+enum { CACHED_BYTES = 1024, CACHED_BLOCKS = 7 };
+
+#ifndef Py_GIL_DISABLED
+typedef struct cache_bucket {
+    size_t count;
+    void *blocks[CACHED_BLOCKS];
+} cache_bucket;
+
+static cache_bucket cache[CACHED_BYTES];
+
+ALWAYS_INLINE void *cache_take(size_t bytes)
+{
+    if (bytes >= CACHED_BYTES || cache[bytes].count == 0)
+        return NULL;
+    return cache[bytes].blocks[--cache[bytes].count];
+}
+
+/* Is it a block of the heap with at least `bytes`, and live? Blocks of further ranges are left alone. */
+ALWAYS_INLINE bool is_live(const heap *h, uintptr_t object, size_t bytes)
+{
+    if (object - h->base >= h->bytes)
+        return false;
+    slab *s = atomic_load_explicit(&h->slabs[(object - h->base) / ARENA_UNIT_BYTES], memory_order_acquire);
+    if (s == NULL || s->sc->object_bytes < bytes)
+        return false;
+    quotient slot = divide(object - slab_page(s), s->sc->reciprocal);
+    return slot.exact && (uint32_t)slot.value < s->sc->geometry.capacity && !bitset_has(s->local, slot.value) &&
+           !bitset_has(slab_remote(s, &s->sc->geometry), slot.value);
+}
+
+ALWAYS_INLINE bool cache_give(void *block, size_t bytes)
+{
+    const heap *h = thread_heap;
+    if (bytes >= CACHED_BYTES || cache[bytes].count == CACHED_BLOCKS || h == NULL ||
+        !is_live(h, (uintptr_t)block, bytes))
+        return false;
+    cache_bucket *bucket = &cache[bytes];
+    for (size_t i = 0; i < bucket->count; i++)
+        if (UNLIKELY(bucket->blocks[i] == block)) /* freed twice: the heap gets it twice, and says so */
+            return thread_domain_free(THREAD_NUMPY, block), false;
+    bucket->blocks[bucket->count++] = block;
+    return true;
+}
+#else
+static void *cache_take(size_t bytes) { return (void)bytes, NULL; }
+static bool cache_give(void *block, size_t bytes) { return (void)block, (void)bytes, false; }
+#endif
+
 /* ---- the functions of the handler ----------------------------------------------------------------------------- */
 
 static NOINLINE void *malloc_slowly(size_t bytes)
@@ -91,17 +145,23 @@ static NOINLINE void *malloc_slowly(size_t bytes)
 static void *data_malloc(void *context, size_t bytes)
 {
     (void)context;
-    void *block = thread_domain_allocate_quickly(THREAD_NUMPY, bytes);
+    void *block = cache_take(bytes);
+    if (block != NULL)
+        return block;
+    block = thread_domain_allocate_quickly(THREAD_NUMPY, bytes);
     return LIKELY(block != NULL) ? block : malloc_slowly(bytes);
 }
 
 /* To clear a large block takes a while: NumPy lets other threads run then, and so do we. */
 static void *data_calloc(void *context, size_t count, size_t bytes)
 {
-    (void)context;
     size_t total;
     if (__builtin_mul_overflow(count, bytes, &total))
         return NULL;
+    if (total < CACHED_BYTES) {
+        void *small = data_malloc(context, total);
+        return small == NULL ? NULL : memset(small, 0, total);
+    }
     PyThreadState *state = total > HEAP_MEDIUM_BYTES ? PyEval_SaveThread() : NULL;
     void *block = thread_domain_allocate_zeroed(THREAD_NUMPY, total);
     if (state != NULL)
@@ -123,7 +183,7 @@ static NOINLINE void free_slowly(void *block, size_t bytes)
 static void data_free(void *context, void *block, size_t bytes)
 {
     (void)context;
-    if (UNLIKELY(!thread_domain_free_quickly(THREAD_NUMPY, block)))
+    if (!cache_give(block, bytes) && UNLIKELY(!thread_domain_free_quickly(THREAD_NUMPY, block)))
         free_slowly(block, bytes);
 }
 

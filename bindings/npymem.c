@@ -99,23 +99,25 @@ ALWAYS_INLINE void *cache_take(size_t bytes)
 }
 
 /* Is it a block of the heap with at least `bytes`, and live? Blocks of further ranges are left alone. */
-ALWAYS_INLINE bool is_live(const heap *h, uintptr_t object, size_t bytes)
+ALWAYS_INLINE bool is_live(const heap_view *view, uintptr_t object, size_t bytes)
 {
-    if (object - h->base >= h->bytes)
+    uintptr_t offset = object - view->base;
+    if (offset >= view->bytes)
         return false;
-    slab *s = atomic_load_explicit(&h->slabs[(object - h->base) / ARENA_UNIT_BYTES], memory_order_acquire);
-    if (s == NULL || s->sc->object_bytes < bytes)
+    slab *s = atomic_load_explicit(&view->slabs[offset / ARENA_UNIT_BYTES], memory_order_acquire);
+    if (s == NULL)
         return false;
-    quotient slot = divide(object - slab_page(s), s->sc->reciprocal);
-    return slot.exact && (uint32_t)slot.value < s->sc->geometry.capacity && !bitset_has(s->local, slot.value) &&
-           !bitset_has(slab_remote(s, &s->sc->geometry), slot.value);
+    const slab_geometry *g = &s->sc->geometry;
+    size_t index = sc_slot_at(g, object - slab_page(s));
+    return index < g->capacity && g->object_bytes >= bytes && !bitset_has(s->local, index) &&
+           !bitset_has(slab_remote(s, g), index);
 }
 
 ALWAYS_INLINE bool cache_give(void *block, size_t bytes)
 {
     const heap *h = thread_heap;
     if (bytes >= CACHED_BYTES || cache[bytes].count == CACHED_BLOCKS || h == NULL ||
-        !is_live(h, (uintptr_t)block, bytes))
+        !is_live(&h->view, (uintptr_t)block, bytes))
         return false;
     cache_bucket *bucket = &cache[bytes];
     for (size_t i = 0; i < bucket->count; i++)
@@ -273,18 +275,10 @@ const char *npymem_refusal(PyObject *module)
     return find_handler(module, &handler);
 }
 
-const char *npymem_install(PyObject *module)
+static const char *install(PyObject *module, data_allocator *a)
 {
     static bool is_installed;
-    data_handler *handler;
-    const char *refusal = is_installed ? NULL : find_handler(module, &handler);
-    if (is_installed || refusal != NULL)
-        return refusal;
-    threads_watch_forks();
-    if (process_space() == NULL)
-        return "the system grants no address space for the heap (see ulimit -v)";
-    data_allocator *a = &handler->allocator;
-    if (is_served_by_raw(a))
+    if (is_installed || is_served_by_raw(a))
         return NULL;
     /* Data that is written, so this changes nothing; unless somebody's linker has thought otherwise. */
     uintptr_t begin = (uintptr_t)a & ~(os_page_bytes() - 1);
@@ -297,4 +291,21 @@ const char *npymem_install(PyObject *module)
     replace_functions(a);
     is_installed = true;
     return NULL;
+}
+
+const char *npymem_install(PyObject *module)
+{
+    static atomic_flag is_busy = ATOMIC_FLAG_INIT; /* as in process.c */
+    data_handler *handler;
+    const char *refusal = find_handler(module, &handler);
+    if (refusal != NULL)
+        return refusal;
+    threads_watch_forks();
+    if (process_space() == NULL)
+        return "the system grants no address space for the heap (see ulimit -v)";
+    if (atomic_flag_test_and_set(&is_busy))
+        return "another thread is installing slabmalloc";
+    refusal = install(module, &handler->allocator);
+    atomic_flag_clear(&is_busy);
+    return refusal;
 }

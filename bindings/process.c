@@ -4,6 +4,8 @@
  */
 #include "process.h"
 
+#include <stdatomic.h>
+
 #include "python_allocator.h"
 #include "rawmem.h"
 #include "thread_domain.h"
@@ -47,7 +49,7 @@ static const char *refusal_of(unsigned objects, unsigned raw, bool has_malloc)
     return refusal;
 }
 
-const char *process_install(unsigned mask, bool has_malloc)
+static const char *install(unsigned mask, bool has_malloc)
 {
     unsigned objects = 0, raw = 0;
     pymem_counters counters;
@@ -58,6 +60,18 @@ const char *process_install(unsigned mask, bool has_malloc)
     if (refusal == NULL)
         refusal = pymem_install(objects, process_space);
     return refusal == NULL && raw != 0 ? rawmem_install() : refusal;
+}
+
+const char *process_install(unsigned mask, bool has_malloc)
+{
+    /* The interpreter lock would keep others out; free-threaded builds have none. Nobody waits here: the collector
+     * stops threads at places of their own choice alone. */
+    static atomic_flag is_busy = ATOMIC_FLAG_INIT;
+    if (atomic_flag_test_and_set(&is_busy))
+        return "another thread is installing slabmalloc";
+    const char *refusal = install(mask, has_malloc);
+    atomic_flag_clear(&is_busy);
+    return refusal;
 }
 
 bool process_count(process_domain domain, pymem_counters *counters)

@@ -23,9 +23,8 @@ static void *count_served(heap *h, thread_domain which, void *block, size_t byte
         return NULL;
     heap_tally *tally = &h->tallies[which];
     heap_count(&tally->counters.served_bytes, bytes);
-    uint32_t calls = atomic_load_explicit(&tally->calls_until_tick, memory_order_relaxed) - 1;
-    atomic_store_explicit(&tally->calls_until_tick, calls == 0 ? HEAP_CALLS_PER_TICK : calls, memory_order_relaxed);
-    if (calls == 0) {
+    if (heap_count_down(&tally->calls_until_tick)) {
+        atomic_store_explicit(&tally->calls_until_tick, HEAP_CALLS_PER_TICK, memory_order_relaxed);
         heap_count(&tally->counters.ticks, 1);
         heap_tick(h);
     }

@@ -15,7 +15,7 @@
 
 typedef enum thread_domain { THREAD_RAW, THREAD_NUMPY, THREAD_DOMAINS } thread_domain;
 
-_Static_assert(THREAD_DOMAINS == HEAP_TALLIES, "a tally for each");
+_Static_assert((int)THREAD_DOMAINS == (int)HEAP_TALLIES, "a tally for each");
 
 /* At least `bytes` (0 is served as 1); NULL: the system refuses. errno is kept. */
 void *thread_domain_allocate(thread_domain which, size_t bytes);
@@ -27,31 +27,38 @@ bool thread_domain_free(thread_domain which, void *block);
  * *is_foreign: it is no block of the heap. */
 void *thread_domain_resize(thread_domain which, void *block, size_t bytes, bool *is_foreign);
 
-/* What nearly every thread_domain_allocate is, without a call; NULL: it is another kind. */
+/* What nearly every thread_domain_allocate is, without a call before the end; NULL: it is another kind. */
 ALWAYS_INLINE void *thread_domain_allocate_quickly(thread_domain which, size_t bytes)
 {
     heap *h = thread_heap;
     if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
         return NULL;
-    slabmalloc_sc *sc = heap_sc_of_small(h, bytes);
+    slabmalloc_sc *sc = heap_sc_of_small(&h->view, bytes);
     heap_tally *tally = &h->tallies[which];
     uintptr_t object = sc->next;
-    uint32_t calls = atomic_load_explicit(&tally->calls_until_tick, memory_order_relaxed) - 1;
-    if (UNLIKELY(object == NO_SLOT) || UNLIKELY(calls == 0))
+    if (UNLIKELY(object == NO_SLOT))
         return NULL;
-    atomic_store_explicit(&tally->calls_until_tick, calls, memory_order_relaxed);
+    if (UNLIKELY(heap_count_down(&tally->calls_until_tick))) {
+        atomic_store_explicit(&tally->calls_until_tick, 1, memory_order_relaxed);
+        return NULL;
+    }
     heap_count(&tally->counters.served_bytes, bytes);
     return sc_allocate_next(sc, object);
 }
 
-/* What nearly every thread_domain_free is, without a call; false: it is another kind, and nothing has changed. */
+/* What nearly every thread_domain_free is; false: it is another kind, and nothing has changed. */
 ALWAYS_INLINE bool thread_domain_free_quickly(thread_domain which, void *block)
 {
     heap *h = thread_heap;
-    if (UNLIKELY(h == NULL) || UNLIKELY(!heap_free_quickly(h, block)))
+    slab *s = LIKELY(h != NULL) ? heap_own_slab(&h->view, (uintptr_t)block) : NULL;
+    if (UNLIKELY(s == NULL))
         return false;
-    heap_count(&h->tallies[which].counters.freed_blocks, 1);
-    return true;
+    _Atomic uint64_t *freed_blocks = &h->tallies[which].counters.freed_blocks;
+    heap_count(freed_blocks, 1); /* first, so that a call may be the end of it */
+    if (LIKELY(heap_free_quickly(s, (uintptr_t)block)))
+        return true;
+    heap_count(freed_blocks, UINT64_MAX);
+    return false;
 }
 
 /* The allocator that was there before has served `bytes`. */

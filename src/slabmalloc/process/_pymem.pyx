@@ -41,6 +41,7 @@ cdef extern from "heap/heap.h" nogil:
 
 cdef extern from "process.h" nogil:
     ctypedef enum process_domain:
+        DOMAIN_OBJ
         PROCESS_DOMAINS
     const char *process_domain_names[]
     ctypedef struct pymem_counters:
@@ -75,7 +76,7 @@ DOMAINS = tuple([process_domain_names[index].decode() for index in range(<int>PR
 cdef const slabmalloc_process *process = process_find()
 
 # What CPython is, and where its state lies, is looked up once: here, where there is one thread.
-process.refusal()
+process.refusal(DOMAIN_OBJ)
 
 
 def form():

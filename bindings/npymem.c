@@ -148,10 +148,7 @@ static void *data_malloc(void *context, size_t bytes)
 {
     (void)context;
     void *block = cache_take(bytes);
-    if (block != NULL)
-        return block;
-    block = thread_domain_allocate_quickly(THREAD_NUMPY, bytes);
-    return LIKELY(block != NULL) ? block : malloc_slowly(bytes);
+    return block != NULL ? block : thread_domain_allocate_quickly(THREAD_NUMPY, bytes, malloc_slowly);
 }
 
 /* To clear a large block takes a while: NumPy lets other threads run then, and so do we. */

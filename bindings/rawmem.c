@@ -25,8 +25,8 @@ static NOINLINE void *malloc_slowly(size_t bytes)
 static void *hook_malloc(void *context, size_t bytes)
 {
     (void)context;
-    void *block = UNLIKELY(thread_is_passing) ? NULL : thread_domain_allocate_quickly(THREAD_RAW, bytes);
-    return LIKELY(block != NULL) ? block : malloc_slowly(bytes);
+    return UNLIKELY(thread_is_passing) ? malloc_slowly(bytes)
+                                       : thread_domain_allocate_quickly(THREAD_RAW, bytes, malloc_slowly);
 }
 
 static void *hook_calloc(void *context, size_t count, size_t bytes)

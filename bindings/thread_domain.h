@@ -27,26 +27,27 @@ bool thread_domain_free(thread_domain which, void *block);
  * *is_foreign: it is no block of the heap. */
 void *thread_domain_resize(thread_domain which, void *block, size_t bytes, bool *is_foreign);
 
-/* What nearly every thread_domain_allocate is, without a call before the end; NULL: it is another kind. */
-ALWAYS_INLINE void *thread_domain_allocate_quickly(thread_domain which, size_t bytes)
+/* What nearly every thread_domain_allocate is; `otherwise` is what the caller does else. Calls come at the end, so that
+ * there is no frame. */
+ALWAYS_INLINE void *thread_domain_allocate_quickly(thread_domain which, size_t bytes, void *(*otherwise)(size_t bytes))
 {
     heap *h = thread_heap;
     if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
-        return NULL;
+        return otherwise(bytes);
     slabmalloc_sc *sc = heap_sc_of_small(&h->view, bytes);
     heap_tally *tally = &h->tallies[which];
     uintptr_t object = sc->next;
     if (UNLIKELY(object == NO_SLOT))
-        return NULL;
+        return otherwise(bytes);
     if (UNLIKELY(heap_count_down(&tally->calls_until_tick))) {
         atomic_store_explicit(&tally->calls_until_tick, 1, memory_order_relaxed);
-        return NULL;
+        return otherwise(bytes);
     }
     heap_count(&tally->counters.served_bytes, bytes);
     return sc_allocate_next(sc, object);
 }
 
-/* What nearly every thread_domain_free is; false: it is another kind, and nothing has changed. */
+/* What nearly every thread_domain_free is; false: it is another kind, and nothing has changed. No frame either. */
 ALWAYS_INLINE bool thread_domain_free_quickly(thread_domain which, void *block)
 {
     heap *h = thread_heap;
@@ -54,7 +55,7 @@ ALWAYS_INLINE bool thread_domain_free_quickly(thread_domain which, void *block)
     if (UNLIKELY(s == NULL))
         return false;
     _Atomic uint64_t *freed_blocks = &h->tallies[which].counters.freed_blocks;
-    heap_count(freed_blocks, 1); /* first, so that a call may be the end of it */
+    heap_count(freed_blocks, 1);
     if (LIKELY(heap_free_quickly(s, (uintptr_t)block)))
         return true;
     heap_count(freed_blocks, UINT64_MAX);

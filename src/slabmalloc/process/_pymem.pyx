@@ -38,6 +38,7 @@ cdef extern from "heap/heap.h" nogil:
         size_t abandoned_heaps
         space_class_stats classes[128]
     space_stats space_statistics(space *s)
+    bint heap_owns(space *s, const void *object)
 
 cdef extern from "process.h" nogil:
     ctypedef enum process_domain:
@@ -134,6 +135,11 @@ def counters():
 def summary(double wall_seconds, bint as_json):
     cdef char text[SUMMARY_BYTES]
     return text[:summary_render(text, process, wall_seconds, as_json)].decode()
+
+
+def owns(size_t address):
+    """Does the address lie in a range of the heap, or begin a large block of it?"""
+    return process.get_space() is not NULL and heap_owns(process.get_space(), <const void *>address)
 
 
 def trim():

@@ -30,7 +30,7 @@ SLABMALLOC = [sys.executable, "-m", "slabmalloc"]
 RUN = [*SLABMALLOC, "run"]
 FORMS: dict[str, list[str]] = {"preload": RUN, "in process": [*RUN, "--in-process"]}
 if IS_FREE_THREADED:
-    RUN.append("--domains=")  # it could have none of them, and would say so
+    RUN.append("--domains=raw")  # it could not have the others, and would say so
     del FORMS["in process"]
 
 # How a program sees its place in the world.

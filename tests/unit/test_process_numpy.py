@@ -45,6 +45,10 @@ def in_threads(work, count=4):
 
 # From one byte to what has a mapping of its own; 1,023 and less go through a cache.
 COUNTS = (1, 7, 64, 1000, 1023, 1024, 5000, 100_000, 200_000, 5 << 20)
+# Where NumPy asks `raw`, small blocks of before go round in its own cache, which is in front of that.
+def comes_from_us(nbytes):
+    return not WAS_THERE or IN == "numpy" or nbytes >= 1024
+WAS_THERE = False
 """
 INSTALLED = START + IMPORT + HELPERS
 
@@ -61,14 +65,15 @@ is_sound()
     )
 
 
-@pytest.mark.parametrize("order", [START + IMPORT, IMPORT + START + IMPORT], ids=["before NumPy", "after NumPy"])
-def test_every_array_in_every_thread(order: str) -> None:
+@pytest.mark.parametrize("was_there", [False, True])
+def test_every_array_in_every_thread(was_there: bool) -> None:
     check(
-        order
-        + HELPERS
+        (IMPORT if was_there else "")
+        + INSTALLED
+        + f"WAS_THERE = {was_there}"
         + """
 def work(number):
-    for count in COUNTS:
+    for count in filter(comes_from_us, COUNTS):
         a = np.empty(count, "u1")
         b = np.zeros(count, "u1")
         c = np.full(count, number, "u1")
@@ -78,7 +83,8 @@ def work(number):
         assert (e == number).all()
 work(0)
 in_threads(work)
-assert owned(np.array([1, 2]), np.arange(3.0), np.array(["text"]), np.array([object()]))
+some = np.array([1, 2]), np.arange(3.0), np.array(["text"]), np.array([object()])
+assert all(owned(array) == comes_from_us(array.nbytes) for array in some) or WAS_THERE
 is_sound()
 """
     )
@@ -109,13 +115,15 @@ before = stats()
 kept += [np.empty(2000, "u1") for _ in range(1000)]
 after = stats()
 rows = before.domains[IN], after.domains[IN]
-assert 1000 <= rows[1].served_blocks - rows[0].served_blocks < 1100
+# Shape and strides are blocks of `raw` too, where NumPy asks that.
+most = 1100 if IN == "numpy" else 2200
+assert 1000 <= rows[1].served_blocks - rows[0].served_blocks < most
 assert 2_000_000 <= rows[1].served_bytes - rows[0].served_bytes < 2_100_000
-assert rows[1].passed_blocks == 0
+assert IN == "raw" or rows[1].passed_blocks == 0
 assert after.live_objects - before.live_objects >= 1000
 is_sound()
 del kept
-assert 1100 <= stats().domains[IN].freed_blocks - rows[1].freed_blocks < 1200
+assert 1100 <= stats().domains[IN].freed_blocks - rows[1].freed_blocks < most + 100
 is_sound()
 """
     )
@@ -142,7 +150,8 @@ for array in older[::2]:
     assert (array == np.arange(count // 2 + 1)).all()
 del array
 in_threads(lambda _: older.clear(), 1)
-assert all(owned(np.arange(count)) for count in counts)
+WAS_THERE = True
+assert all(owned(np.arange(count)) for count in counts if comes_from_us(8 * count))
 is_sound()
 """
     )
@@ -317,18 +326,26 @@ new, give = function(1, pointer, pointer, size), function(4, None, pointer, poin
 """
 
 
-@pytest.mark.parametrize("count", [64, 1000, 3000])
-def test_freed_twice_it_ends_with_one_line(count: int) -> None:
+# The first free goes to the heap, to the cache, or to the heap because the cache is full.
+@pytest.mark.parametrize(
+    ("count", "others"),
+    [(3000, 0), (64, 0), (1000, 0), *([] if IS_FREE_THREADED else [(64, 7), (1000, 7)])],
+)
+def test_freed_twice_it_ends_with_one_line(count: int, others: int) -> None:
     done = run(
         INSTALLED
         + FUNCTIONS
         + f"""
 import resource
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-block = [new(None, {count}) for _ in range(50)][20]
+COUNT = {count}
+block = [new(None, COUNT) for _ in range(50)][20]
+others = [new(None, COUNT) for _ in range({others})]
 print(IN, hex(block), flush=True)
-give(None, block, {count})
-give(None, block, {count})
+for other in others: give(None, other, COUNT)
+give(None, block, COUNT)
+for _ in others: new(None, COUNT)
+give(None, block, COUNT)
 """
     )
     domain, address = done.stdout.split()

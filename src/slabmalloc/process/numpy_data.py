@@ -2,7 +2,7 @@
 """NumPy's data in the wrapper form (floor 5): when its functions are replaced. How they are: bindings/npymem.h.
 
 At once where NumPy has been imported; else a finder at the head of `sys.meta_path`, which finds nothing, looks at each
-import whether NumPy's core is there by now. NumPy imports many modules of its own after that one. Then the finder leaves.
+import whether NumPy's core is there by now, and leaves then: NumPy imports many modules of its own after that one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def install(binding: ModuleType) -> None:
 def refusal(binding: ModuleType) -> str | None:
     """Why `install` would refuse; None: nothing known, which is all that is known of a NumPy that isn't imported."""
     core = _core()
-    return None if core is None else str(binding.refusal_of_numpy(core) or "") or None
+    reason: str | None = None if core is None else binding.refusal_of_numpy(core)
+    return reason
 
 
 def _core() -> ModuleType | None:

@@ -4,24 +4,15 @@
  * other allocators may wrap these hooks (tracemalloc, debug hooks), and these wrap what was there before. An invalid
  * free is memory corruption in the making, with no caller who could handle it: the process stops with one line.
  */
-#define _GNU_SOURCE /* RTLD_DEFAULT */
 #include "pymem.h"
 
-#include <dlfcn.h>
 #include <stdatomic.h>
 #include <string.h>
 
 #include "owner.h"
+#include "python_allocator.h"
 #include "stop.h"
-
-/* CPython's PyMemAllocatorEx, as it is since 3.5. */
-typedef struct python_allocator {
-    void *context;
-    void *(*malloc)(void *context, size_t bytes);
-    void *(*calloc)(void *context, size_t count, size_t bytes);
-    void *(*realloc)(void *context, void *block, size_t bytes);
-    void (*free)(void *context, void *block);
-} python_allocator;
+#include "threads.h"
 
 typedef struct domain {
     heap_view view; /* of the_heap */
@@ -37,11 +28,19 @@ typedef struct domain {
 
 static domain domains[PYMEM_DOMAINS] = {[PYMEM_OBJ] = {.name = "obj", .until_tick = HEAP_CALLS_PER_TICK},
                                         [PYMEM_MEM] = {.name = "mem", .until_tick = HEAP_CALLS_PER_TICK}};
-static const int python_domains[PYMEM_DOMAINS] = {[PYMEM_OBJ] = 2, [PYMEM_MEM] = 1}; /* of PyMemAllocatorDomain */
+static const python_domain python_domains[PYMEM_DOMAINS] = {[PYMEM_OBJ] = PYTHON_OBJ, [PYMEM_MEM] = PYTHON_MEM};
 static heap *the_heap;
 static owner_check owner;
 
 /* ---- blocks of the allocator that was there before ------------------------------------------------------------ */
+
+/* See threads.h; tells what it was. */
+static bool thread_passes(bool passes)
+{
+    bool was_passing = thread_is_passing;
+    thread_is_passing = passes;
+    return was_passing;
+}
 
 static void count_passed(domain *d, size_t bytes)
 {
@@ -51,7 +50,9 @@ static void count_passed(domain *d, size_t bytes)
 
 static void *pass_malloc(domain *d, size_t bytes)
 {
+    bool was_passing = thread_passes(true);
     void *block = d->previous.malloc(d->previous.context, bytes);
+    thread_passes(was_passing);
     if (block != NULL)
         count_passed(d, bytes);
     return block;
@@ -59,7 +60,9 @@ static void *pass_malloc(domain *d, size_t bytes)
 
 static void *pass_calloc(domain *d, size_t count, size_t bytes)
 {
+    bool was_passing = thread_passes(true);
     void *block = d->previous.calloc(d->previous.context, count, bytes);
+    thread_passes(was_passing);
     if (block != NULL)
         count_passed(d, count * bytes);
     return block;
@@ -190,7 +193,10 @@ static NOINLINE void *realloc_elsewhere(domain *d, void *block, size_t bytes)
     if (heap_owns(the_heap->space, block))
         stop_process(the_heap->space, "invalid realloc", block, d->name);
     /* Its size is its maker's secret: it can't be moved here. */
-    return d->previous.realloc(d->previous.context, block, bytes);
+    bool was_passing = thread_passes(true);
+    void *resized = d->previous.realloc(d->previous.context, block, bytes);
+    thread_passes(was_passing);
+    return resized;
 }
 
 /* A block that another interpreter's thread resizes: its heap is not the caller's to allocate from. */
@@ -231,15 +237,9 @@ static void *hook_realloc(void *context, void *block, size_t bytes)
 
 /* ---- installation --------------------------------------------------------------------------------------------- */
 
-static void (*get_allocator)(int domain, python_allocator *allocator);
-static void (*set_allocator)(int domain, python_allocator *allocator);
-
 static const char *prepare(void)
 {
-    void *get = dlsym(RTLD_DEFAULT, "PyMem_GetAllocator"), *set = dlsym(RTLD_DEFAULT, "PyMem_SetAllocator");
-    memcpy(&get_allocator, &get, sizeof(get));
-    memcpy(&set_allocator, &set, sizeof(set));
-    return get == NULL || set == NULL ? "this process is no CPython" : owner_check_prepare(&owner);
+    return python_allocator_find() ? owner_check_prepare(&owner) : "this process is no CPython";
 }
 
 const char *pymem_refusal(void)
@@ -259,10 +259,10 @@ static void install(pymem_domain which)
 {
     domain *d = &domains[which];
     d->view = the_heap->view;
-    get_allocator(python_domains[which], &d->previous);
+    python_allocator_get(python_domains[which], &d->previous);
     python_allocator hooks = {
         .context = d, .malloc = hook_malloc, .calloc = hook_calloc, .realloc = hook_realloc, .free = hook_free};
-    set_allocator(python_domains[which], &hooks);
+    python_allocator_set(python_domains[which], &hooks);
     d->is_installed = true;
 }
 

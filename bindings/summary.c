@@ -55,18 +55,13 @@ typedef struct row {
     pymem_counters counters;
 } row;
 
-enum { ROWS = PYMEM_DOMAINS + 1 };
-
 static int rows_of(row *rows, const slabmalloc_process *process)
 {
-    static const char *const names[PYMEM_DOMAINS] = {[PYMEM_OBJ] = "obj", [PYMEM_MEM] = "mem"};
     int count = 0;
-    for (pymem_domain domain = PYMEM_OBJ; domain < PYMEM_DOMAINS; domain++)
-        if (process->is_installed(domain))
-            rows[count++] = (row){names[domain], process->count(domain)};
-    pymem_counters of_malloc;
-    if (process->count_malloc(&of_malloc))
-        rows[count++] = (row){"malloc", of_malloc};
+    for (int domain = 0; domain < PROCESS_DOMAINS; domain++) {
+        rows[count].name = process_domain_names[domain];
+        count += process->count((process_domain)domain, &rows[count].counters);
+    }
     return count;
 }
 
@@ -173,7 +168,7 @@ static void render_json(text *t, const row *rows, int count, const space_stats *
 size_t summary_render(char *bytes, const slabmalloc_process *process, double wall_seconds, bool as_json)
 {
     text t = {bytes, 0};
-    row rows[ROWS];
+    row rows[PROCESS_DOMAINS];
     space_stats stats = {.live_objects = 0};
     /* Domains first: a block that comes in between would be in the space alone. */
     int count = rows_of(rows, process);

@@ -35,7 +35,10 @@ pure:
 versions:
 	$(CI)/versions.sh
 
+numpy: $(VENV)/.installed
+	$(CI)/numpy.sh $(BIN)/python
+
 sid: $(VENV)/.made
 	$(CI)/sid.sh $(BIN)/python
 
-.PHONY: test-c sanitize aarch64 fuzz protocol pure versions sid
+.PHONY: test-c sanitize aarch64 fuzz protocol pure versions numpy sid

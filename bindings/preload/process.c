@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The beginning, floor 4: if the program is a CPython, its domains `obj` and `mem` are installed before it initialises,
- * which is the one moment at which CPython supports a replacement without restriction. (`raw` ends in malloc, and so is
- * ours as well.)
- *     SLABMALLOC_DOMAINS      which of obj and mem; default both, "" neither
+ * The beginning, floor 4: if the program is a CPython, its domains are installed before it initialises, which is the one
+ * moment at which CPython supports a replacement without restriction. (`raw` ends in malloc, so that it is ours anyway:
+ * as a domain it has counts of its own.)
+ *     SLABMALLOC_DOMAINS      which of obj, mem and raw; default all, "" none
  *     SLABMALLOC_NO_CHILDREN  set: programs that this one starts run without the library
  *     SLABMALLOC_RUN_PID      the process that became this one, by `slabmalloc run` or the start-up file: it alone
  *                             complains, and writes a summary
@@ -24,7 +24,7 @@
 #include "summary.h"
 #include "threads.h"
 
-static const char *install(unsigned mask) { return pymem_install(mask, process_space); }
+static const char *install(unsigned mask) { return process_install(mask, true); }
 
 static bool count_malloc(pymem_counters *counters)
 {
@@ -46,32 +46,21 @@ static bool count_malloc(pymem_counters *counters)
     return true;
 }
 
-static size_t trim(void)
+static bool count(process_domain domain, pymem_counters *counters)
 {
-    heap *h = pymem_heap();
-    size_t bytes = h == NULL ? 0 : heap_trim(h);
-    return thread_heap == NULL ? bytes : bytes + heap_trim(thread_heap);
-}
-
-static const char *audit(void)
-{
-    heap *h = pymem_heap();
-    const char *fault = h == NULL ? NULL : heap_audit(h);
-    return fault != NULL || thread_heap == NULL ? fault : heap_audit(thread_heap);
+    return domain == DOMAIN_MALLOC ? count_malloc(counters) : process_count(domain, counters);
 }
 
 __attribute__((visibility("default"))) extern const slabmalloc_process slabmalloc_process_table;
 const slabmalloc_process slabmalloc_process_table = {
     .table_bytes = sizeof(slabmalloc_process),
     .form = "preload",
-    .refusal = pymem_refusal,
+    .refusal = process_refusal,
     .install = install,
-    .is_installed = pymem_is_installed,
-    .count = pymem_count,
-    .count_malloc = count_malloc,
+    .count = count,
     .get_space = process_space_if_any,
-    .trim = trim,
-    .audit = audit,
+    .trim = process_trim,
+    .audit = process_audit,
 };
 
 /* ---- the beginning and the end ----------------------------------------------------------------------------- */
@@ -91,8 +80,11 @@ static bool has_word(const char *list, const char *word)
 static unsigned wanted_domains(void)
 {
     const char *list = getenv("SLABMALLOC_DOMAINS");
-    return (list == NULL || has_word(list, "obj") ? 1u << PYMEM_OBJ : 0) |
-           (list == NULL || has_word(list, "mem") ? 1u << PYMEM_MEM : 0);
+    unsigned mask = 0;
+    for (int domain = DOMAIN_OBJ; domain <= DOMAIN_RAW; domain++)
+        if (list == NULL || has_word(list, process_domain_names[domain]))
+            mask |= 1u << domain;
+    return mask;
 }
 
 /* Is this library's name the last component of the path? */
@@ -182,13 +174,15 @@ __attribute__((constructor)) static void begin(void)
     clock_gettime(CLOCK_MONOTONIC, &start);
     threads_watch_forks();
     read_run();
-    unsigned mask = wanted_domains();
-    /* Refused where the program is no CPython, or one that must be left alone: `malloc` is ours anyway. */
-    const char *refusal = mask == 0 ? NULL : install(mask);
+    unsigned wanted = wanted_domains(), raw = 1u << DOMAIN_RAW;
+    /* Refused where the program is no CPython, or one whose objects must be left alone: `malloc` is ours anyway. */
+    const char *refusal = process_install(wanted & ~raw, false), *refusal_of_raw = process_install(wanted & raw, false);
     if (run.is_run) {
         say_if_not_first();
         if (refusal != NULL)
             say("obj and mem are not served: ", refusal);
+        if (refusal_of_raw != NULL)
+            say("raw is not served: ", refusal_of_raw);
     }
     if (getenv("SLABMALLOC_NO_CHILDREN") != NULL)
         leave_children_alone();

@@ -58,6 +58,15 @@ ALWAYS_INLINE bool heap_count_down(_Atomic uint32_t *counter)
 #endif
 }
 
+/* Domains of the process that the heaps of threads serve besides malloc, each with counts of its own.
+ *     blocks served = (counters.ticks + 1) x HEAP_CALLS_PER_TICK - calls_until_tick */
+enum { HEAP_TALLIES = 2 };
+
+typedef struct heap_tally {
+    heap_counters counters;
+    _Atomic uint32_t calls_until_tick;
+} heap_tally;
+
 typedef enum heap_state {
     HEAP_OWNED,
     HEAP_ABANDONED,
@@ -79,6 +88,7 @@ typedef struct heap {
     space *space;
     heap_counters counters;
     _Atomic uint32_t calls_until_tick;      /* of whoever calls heap_tick by it */
+    heap_tally tallies[HEAP_TALLIES];       /* whose is which is the business of whoever serves */
     uint64_t drains;                        /* slabs that changed lists by frees, so far */
     bool is_busy;                           /* giving back: what drains meanwhile is not the beginning of more */
     size_t visit_range, visit, visits_left; /* the sweep */

@@ -34,7 +34,7 @@ def test_json_has_the_five_sections() -> None:
     assert found["interpreter"]["version"] == platform.python_version()
     assert found["interpreter"]["executable"] == sys.executable
     assert found["machine"]["os_page_bytes"] == os.sysconf("SC_PAGE_SIZE")
-    assert list(found["domains"]) == ["obj", "mem", "raw"]
+    assert list(found["domains"]) == ["obj", "mem", "raw", "numpy"]
 
 
 def test_text_names_what_json_names() -> None:

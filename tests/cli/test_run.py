@@ -30,7 +30,7 @@ SLABMALLOC = [sys.executable, "-m", "slabmalloc"]
 RUN = [*SLABMALLOC, "run"]
 FORMS: dict[str, list[str]] = {"preload": RUN, "in process": [*RUN, "--in-process"]}
 if IS_FREE_THREADED:
-    RUN.append("--domains=")  # it could have none of them, and would say so
+    RUN.append("--domains=raw")  # it could not have the others, and would say so
     del FORMS["in process"]
 
 # How a program sees its place in the world.
@@ -228,7 +228,7 @@ def test_a_script_that_can_not_be_read(form: str, tmp_path: Path) -> None:
     [
         ([], "what shall be run?"),
         (["--quiet"], "what shall be run?"),
-        (["--domains=raw", "-c", ""], "'raw' is not a domain that can be installed"),
+        (["--domains=obj,malloc", "-c", ""], "'malloc' is not a domain that can be installed"),
         (["--no-such-option", "x.py"], "unrecognized arguments: --no-such-option"),
     ],
 )
@@ -280,7 +280,7 @@ def test_the_summary_is_text_on_standard_error(form: str) -> None:
     heading, *rows = done.stderr.splitlines()
     assert heading.startswith("slabmalloc: ")
     assert " s on Python " in heading
-    served = ["obj", "mem", "malloc"] if form == "preload" else ["obj", "mem"]
+    served = ["obj", "mem", "raw", *(["malloc"] if form == "preload" else [])]
     assert [row.split()[0] for row in rows] == ["domain", *served, "heap", "process"]
     for word in ("served", "passed on", "freed", "live", "mapped", "peak", "given back"):
         assert word in done.stderr
@@ -408,7 +408,7 @@ stats = slabmalloc.stats()
 print(stats.conserved, _pymem.audit(), sorted(stats.domains), stats.large_objects < 3)
 print(slabmalloc.trim() > 0, slabmalloc.stats().conserved)
 """
-    assert run([*RUN, "--quiet", "-c", program]).stdout == "True None ['malloc', 'mem', 'obj'] True\nTrue True\n"
+    assert run([*RUN, "--quiet", "-c", program]).stdout == "True None ['malloc', 'mem', 'obj', 'raw'] True\nTrue True\n"
 
 
 @needs_domains

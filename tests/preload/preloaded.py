@@ -27,7 +27,7 @@ except RuntimeError as reason:
 
 RUN = ["-m", "slabmalloc", "run", "--quiet"]
 if IS_FREE_THREADED:
-    RUN.append("--domains=")  # it could have none of them, and would say so
+    RUN.append("--domains=raw")  # it could not have the others, and would say so
 
 PRELUDE = """
 import ctypes, gc, os, sys, threading, time

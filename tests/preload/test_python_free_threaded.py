@@ -65,12 +65,12 @@ def run(python: str, program: str, folder: Path, **variables: str) -> subprocess
 
 def check(python: str, program: str, folder: Path) -> dict[str, Any]:
     """The program prints "well" at its end, everything is conserved, and nobody else writes; returns the summary."""
-    done = run(python, program, folder, SLABMALLOC_DOMAINS="")
+    done = run(python, program, folder, SLABMALLOC_DOMAINS="raw")
     assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
     record: dict[str, Any] = json.loads((folder / "summary").read_text())
-    assert list(record["domains"]) == ["malloc"]
-    row = record["domains"]["malloc"]
-    assert row["served_blocks"] - row["freed_blocks"] == record["live_objects"]
+    assert list(record["domains"]) == ["raw", "malloc"]
+    rows = record["domains"].values()
+    assert sum(row["served_blocks"] - row["freed_blocks"] for row in rows) == record["live_objects"]
     return record
 
 
@@ -140,19 +140,21 @@ def test_obj_and_mem_are_refused_in_one_line(python: str, tmp_path: Path) -> Non
     # An interpreter that has its lock turned on has no other heaps for that.
     done = run(python, program, tmp_path, PYTHON_GIL="1")
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", LINE)
+    assert list(json.loads((tmp_path / "summary").read_text())["domains"]) == ["raw", "malloc"]
 
 
 def test_malloc_and_raw_are_served(python: str, tmp_path: Path) -> None:
     program = WORK + "kept = [(c.malloc(100), raw[0](1000)) for _ in range(5000)]\nprint('well')"
-    row = check(python, program, tmp_path)["domains"]["malloc"]
-    assert row["served_blocks"] >= 10_000
-    assert row["served_bytes"] >= 5000 * 1100
+    rows = check(python, program, tmp_path)["domains"]
+    assert all(row["served_blocks"] >= 5000 for row in rows.values())
+    assert rows["malloc"]["served_bytes"] >= 5000 * 100
+    assert rows["raw"]["served_bytes"] >= 5000 * 1000
 
 
 def test_threads_at_once(python: str, tmp_path: Path) -> None:
     record = check(python, WORK + "work()\nprint('well')", tmp_path)
     assert record["remote_frees"] > 1000
-    assert record["domains"]["malloc"]["served_blocks"] > 4 * 2 * 3000
+    assert all(row["served_blocks"] > 4 * 3000 for row in record["domains"].values())
 
 
 def test_threads_come_and_go(python: str, tmp_path: Path) -> None:
@@ -197,9 +199,10 @@ def test_the_end_while_threads_are_at_work(python: str, tmp_path: Path) -> None:
     print("well")
     """
     # Not conserved to the block: they go on while the summary is made.
-    done = run(python, WORK + textwrap.dedent(program), tmp_path, SLABMALLOC_DOMAINS="")
+    done = run(python, WORK + textwrap.dedent(program), tmp_path, SLABMALLOC_DOMAINS="raw")
     assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
-    assert json.loads((tmp_path / "summary").read_text())["domains"]["malloc"]["served_blocks"] > 0
+    rows = json.loads((tmp_path / "summary").read_text())["domains"]
+    assert rows["malloc"]["served_blocks"] > 0 < rows["raw"]["served_blocks"]
 
 
 def test_an_invalid_free_ends_it_with_one_line(python: str, tmp_path: Path) -> None:
@@ -231,7 +234,7 @@ def test_a_run_leaves_the_lock_off() -> None:
         def ask(number):
             kept = [bytearray(i) for i in range(1000)]
             for _ in range(300):
-                assert list(slabmalloc.stats().domains) == ["malloc"]
+                assert list(slabmalloc.stats().domains) == ["raw", "malloc"]
                 summary(1.0, as_json=True)
                 slabmalloc.trim()
                 _pymem.audit()
@@ -244,12 +247,12 @@ def test_a_run_leaves_the_lock_off() -> None:
         "run",
         "--quiet",
     )
-    refused = {"obj": REFUSAL, "mem": REFUSAL, "raw": None}
+    refused = {"obj": REFUSAL, "mem": REFUSAL, "raw": None, "numpy": None}
     assert (done.returncode, done.stdout, done.stderr) == (0, f"False False {refused}\n", LINE)
 
 
 @needs_free_threaded
-def test_the_wrapper_form_is_refused_and_leaves_the_lock_off() -> None:
+def test_the_wrapper_form_is_refused_obj_and_mem_and_leaves_the_lock_off() -> None:
     done = own("print('never')", "-m", "slabmalloc", "run", "--in-process")
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"slabmalloc run: {REFUSAL}\n")
     done = own("""
@@ -261,6 +264,17 @@ def test_the_wrapper_form_is_refused_and_leaves_the_lock_off() -> None:
         print(slabmalloc.stats().domains, slabmalloc.trim(), sys._is_gil_enabled())
     """)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{REFUSAL}\n{{}} 0 False\n", "")
+    done = own("print('on')", "-m", "slabmalloc", "run", "--in-process", "--domains=raw,numpy", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "on\n", "")
+    done = own("""
+        import slabmalloc, sys, threading
+        slabmalloc.install(["raw", "numpy"])
+        threads = [threading.Thread(target=list, args=[range(1000)]) for _ in range(4)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        print(slabmalloc.stats().domains["raw"].served_blocks > 0, slabmalloc.stats().conserved, sys._is_gil_enabled())
+    """)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True True False\n", "")
 
 
 @needs_free_threaded

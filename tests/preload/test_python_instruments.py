@@ -99,7 +99,7 @@ def test_the_interpreter_tells_of_its_memory() -> None:
     check("sys._debugmallocstats()", errors=None)
 
 
-DOMAINS = {"PyMem_Raw": "malloc"}
+DOMAINS = {"PyMem_Raw": "raw"}
 if not IS_FREE_THREADED:
     DOMAINS |= {"PyObject": "obj", "PyMem": "mem"}
 

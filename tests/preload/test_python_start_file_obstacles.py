@@ -161,7 +161,7 @@ def test_a_program_of_another_name_is_served_in_process(tmp_path: Path) -> None:
     server = python.rename(python.with_name("server"))
     done = start("-c", TELL, python=server)
     assert (done.returncode, done.stdout) == (0, "in process\n")
-    words = "SLABMALLOC=preload: nothing is preloaded, but obj and mem are served in process"
+    words = "SLABMALLOC=preload: nothing is preloaded, but served in process"
     assert done.stderr == f"slabmalloc: {words}: {server} is not the interpreter's own program\n"
     assert start("-c", TELL, python=server, value="in-process").stderr == ""
 
@@ -177,7 +177,7 @@ def test_a_name_that_leads_to_another_program(tmp_path: Path) -> None:
     executable = os.path.realpath(sys.executable)
     done = start("-c", TELL, python="python3", executable=executable, variables=variables)
     assert (done.returncode, done.stdout) == (0, "in process\n")
-    words = "SLABMALLOC=preload: nothing is preloaded, but obj and mem are served in process"
+    words = "SLABMALLOC=preload: nothing is preloaded, but served in process"
     assert done.stderr == f"slabmalloc: {words}: {executable} is not the interpreter's own program\n"
 
 
@@ -200,7 +200,7 @@ def test_an_embedded_interpreter_is_served_in_process(name: str, reason: str, tm
     (tmp_path / "sitecustomize.py").write_text(f"import site; site.addsitedir({str(PACKAGE.parent)!r})")
     done = start(str(library), TELL, python=program, variables=variables)
     assert (done.returncode, done.stdout) == (0, "in process\n")
-    words = "SLABMALLOC=preload: nothing is preloaded, but obj and mem are served in process"
+    words = "SLABMALLOC=preload: nothing is preloaded, but served in process"
     assert done.stderr == f"slabmalloc: {words}: {reason.format(program)}\n"
     done = start(str(library), TELL, python=program, value="in-process", variables=variables)
     assert (done.returncode, done.stdout, done.stderr) == (0, "in process\n", "")

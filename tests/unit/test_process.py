@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -17,48 +16,11 @@ from pathlib import Path
 import pytest
 
 from forms import needs_domains
-
-pytest.importorskip("slabmalloc.process._pymem", reason="needs the native extension")
+from installed import check, run
 
 pytestmark = needs_domains
 
 has_own_locks = sys.version_info >= (3, 12)
-
-PRELUDE = """
-import ctypes, gc, os, sys, threading
-import slabmalloc
-from slabmalloc.process import _pymem, stats
-
-def declare(name, *arguments, result=ctypes.c_void_p):
-    function = getattr(ctypes.pythonapi, name)
-    function.argtypes, function.restype = arguments, result
-    return function
-
-size, pointer = ctypes.c_size_t, ctypes.c_void_p
-malloc, realloc, calloc, free = {}, {}, {}, {}
-for domain, prefix in (("obj", "PyObject_"), ("mem", "PyMem_")):
-    malloc[domain] = declare(prefix + "Malloc", size)
-    calloc[domain] = declare(prefix + "Calloc", size, size)
-    realloc[domain] = declare(prefix + "Realloc", pointer, size)
-    free[domain] = declare(prefix + "Free", pointer, result=None)
-
-def is_sound():
-    assert _pymem.audit() is None, _pymem.audit()
-    assert stats().conserved, stats()
-"""
-
-
-def run(program: str, *options: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Runs the program, `PRELUDE` first, in an interpreter of its own."""
-    command = [sys.executable, *options, "-c", PRELUDE + textwrap.dedent(program)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **settings)  # type: ignore[call-overload, no-any-return]
-
-
-def check(program: str, *options: str, **settings: object) -> str:
-    """As `run`; the program must end well. Returns its output."""
-    done = run(program, *options, **settings)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_before_installation_everything_is_zero() -> None:
@@ -103,18 +65,18 @@ def test_the_summary_has_the_fields_of_the_statistics() -> None:
 
 def test_unknown_domains_are_named() -> None:
     check("""
-        for domain in ("raw", "objects", ""):
+        for domain in ("malloc", "objects", ""):
             try:
                 slabmalloc.install((domain,))
             except ValueError as error:
-                assert repr(domain) in str(error) and "obj, mem" in str(error)
+                assert repr(domain) in str(error) and "obj, mem, raw, numpy" in str(error)
             else:
                 raise AssertionError(domain)
         assert not stats().domains
     """)
 
 
-@pytest.mark.parametrize("domain", ["obj", "mem"])
+@pytest.mark.parametrize("domain", ["obj", "mem", "raw"])
 def test_one_domain_alone(domain: str) -> None:
     check(f"""
         slabmalloc.install("{domain}")
@@ -146,7 +108,7 @@ def test_blocks_are_counted_and_conserved() -> None:
     """)
 
 
-@pytest.mark.parametrize("domain", ["obj", "mem"])
+@pytest.mark.parametrize("domain", ["obj", "mem", "raw"])
 def test_no_bytes_are_still_a_block(domain: str) -> None:
     check(f"""
         slabmalloc.install()
@@ -161,7 +123,7 @@ def test_no_bytes_are_still_a_block(domain: str) -> None:
     """)
 
 
-@pytest.mark.parametrize("domain", ["obj", "mem"])
+@pytest.mark.parametrize("domain", ["obj", "mem", "raw"])
 def test_calloc_clears_what_was_used_before(domain: str) -> None:
     check(f"""
         slabmalloc.install()
@@ -178,7 +140,7 @@ def test_calloc_clears_what_was_used_before(domain: str) -> None:
     """)
 
 
-@pytest.mark.parametrize("domain", ["obj", "mem"])
+@pytest.mark.parametrize("domain", ["obj", "mem", "raw"])
 def test_realloc_keeps_contents_within_and_across_the_border(domain: str) -> None:
     check(f"""
         import random
@@ -268,7 +230,7 @@ def test_memory_is_given_back_by_itself() -> None:
     """)
 
 
-@pytest.mark.parametrize("domain", ["obj", "mem"])
+@pytest.mark.parametrize("domain", ["obj", "mem", "raw"])
 @pytest.mark.parametrize(
     ("misuse", "message"),
     [

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _prepare(program: list[str], options: argparse.Namespace) -> Callable[[], None]:
     """What runs the program in this interpreter, after all that can go wrong; or this process becomes the program."""
-    domains = _domains(options.domains)
+    domains = _domains(options.domains, options.in_process)
     os.environ.update(_settings(options))
     if options.in_process:
         from slabmalloc.process import in_process
@@ -66,9 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--domains",
-        default="obj,mem",
         metavar="LIST",
-        help="which of CPython's domains to serve besides raw and malloc (default: obj,mem)",
+        help="which of CPython's domains to serve besides malloc (default: obj,mem,raw; in process numpy too)",
     )
     parser.add_argument(
         "--decay",
@@ -91,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--in-process",
         action="store_true",
-        help="serve obj and mem alone, behind hooks in this interpreter, instead of preloading",
+        help="serve CPython's domains and NumPy's data, behind hooks in this interpreter, instead of preloading",
     )
     parser.add_argument("--quiet", action="store_true", help="no summary at the end")
     parser.add_argument("--json", action="store_true", help="the summary as JSON")
@@ -136,11 +135,17 @@ def _program(options: argparse.Namespace) -> list[str]:
     return words[1:] if words[:1] == ["--"] else words
 
 
-def _domains(text: str) -> list[str]:
+_DOMAINS = ("obj", "mem", "raw", "numpy")
+
+
+def _domains(text: str | None, in_process: bool) -> list[str]:
+    """The names in the list; the preload library takes `numpy` as well, and has it anyway: malloc serves it."""
+    if text is None:
+        return [name for name in _DOMAINS if in_process or name != "numpy"]
     names = [name for name in text.split(",") if name]
     for name in names:
-        if name not in ("obj", "mem"):
-            raise ValueError(f"{name!r} is not a domain that can be installed; there are: obj, mem")
+        if name not in _DOMAINS:
+            raise ValueError(f"{name!r} is not a domain that can be installed; there are: {', '.join(_DOMAINS)}")
     return names
 
 

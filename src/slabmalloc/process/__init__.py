@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The process allocator (floor 5): slabmalloc under the interpreter that runs this very line.
 
-`install` puts CPython's own domains on slabmalloc from now on, `stats` tells what came of it, `trim` gives back what is
-free at once. `preload` turns this process into a program on the preload library, for ``slabmalloc run``; `in_process`
-and `launcher` run one in this interpreter; `start_file` does either where an environment variable asks for it. Names
-are loaded when they are first used, as in the package above.
+`install` puts CPython's domains and NumPy's data on slabmalloc from now on, `stats` tells what came of it, `trim` gives
+back what is free at once. `preload` turns this process into a program on the preload library, for ``slabmalloc run``;
+`in_process` and `launcher` run one in this interpreter; `start_file` does either where an environment variable asks for
+it. Names are loaded when they are first used, as in the package above.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # cython: language_level=3, freethreading_compatible=True
-"""The binding of bindings/pymem.c (floor 4): conversion and errors, no policy. `slabmalloc.process` is the face.
+"""The binding of bindings/process.h (floor 4): conversion and errors, no policy. `slabmalloc.process` is the face.
 
-It does not ask a free-threaded interpreter for its lock: `obj` and `mem` are refused there, and what is left of the
-process is the preload library's, which any thread may ask at any time.
+It does not ask a free-threaded interpreter for its lock: `obj` and `mem` are refused there, and of what is left any
+thread may ask at any time.
 """
 
 from libc.stddef cimport size_t
@@ -38,12 +38,13 @@ cdef extern from "heap/heap.h" nogil:
         size_t abandoned_heaps
         space_class_stats classes[128]
     space_stats space_statistics(space *s)
+    bint heap_owns(space *s, const void *object)
 
 cdef extern from "process.h" nogil:
-    ctypedef enum pymem_domain:
-        PYMEM_OBJ
-        PYMEM_MEM
-        PYMEM_DOMAINS
+    ctypedef enum process_domain:
+        DOMAIN_OBJ
+        PROCESS_DOMAINS
+    const char *process_domain_names[]
     ctypedef struct pymem_counters:
         uint64_t served_blocks
         uint64_t served_bytes
@@ -53,11 +54,9 @@ cdef extern from "process.h" nogil:
         uint64_t passed_bytes
     ctypedef struct slabmalloc_process:
         const char *form
-        const char *(*refusal)()
+        const char *(*refusal)(process_domain domain)
         const char *(*install)(unsigned mask)
-        bint (*is_installed)(pymem_domain domain)
-        pymem_counters (*count)(pymem_domain domain)
-        bint (*count_malloc)(pymem_counters *counters)
+        bint (*count)(process_domain domain, pymem_counters *counters)
         space *(*get_space)()
         size_t (*trim)()
         const char *(*audit)()
@@ -66,18 +65,22 @@ cdef extern from "process.h" nogil:
 cdef extern from "resident.h" nogil:
     size_t read_resident_bytes "resident_bytes"()
 
+cdef extern from "npymem.h":
+    const char *npymem_refusal(object module)
+    const char *npymem_install(object module)
+
 cdef extern from "summary.h" nogil:
     enum:
         SUMMARY_BYTES
     size_t summary_render(char *text, const slabmalloc_process *process, double wall_seconds, bint as_json)
 
-DOMAINS = ("obj", "mem")
-"""In the order of `pymem_domain`."""
+DOMAINS = tuple([process_domain_names[index].decode() for index in range(<int>PROCESS_DOMAINS)])
+"""In the order of `process_domain`."""
 
 cdef const slabmalloc_process *process = process_find()
 
 # What CPython is, and where its state lies, is looked up once: here, where there is one thread.
-process.refusal()
+process.refusal(DOMAIN_OBJ)
 
 
 def form():
@@ -85,12 +88,14 @@ def form():
     return process.form.decode()
 
 
-def refusal():
-    cdef const char *reason = process.refusal()
+def refusal(name):
+    """Why a domain of CPython can't be installed, or None."""
+    cdef const char *reason = process.refusal(<process_domain><int>DOMAINS.index(name))
     return None if reason is NULL else reason.decode()
 
 
 def install(domains):
+    """Installs domains of CPython. RuntimeError, with the reason: nothing was installed."""
     cdef unsigned mask = 0
     for name in domains:
         mask |= 1u << <unsigned>DOMAINS.index(name)
@@ -99,26 +104,32 @@ def install(domains):
         raise RuntimeError(reason.decode())
 
 
+def refusal_of_numpy(module):
+    """Why NumPy's data can't be served, or None; `module` is its `_multiarray_umath`."""
+    cdef const char *reason = npymem_refusal(module)
+    return None if reason is NULL else reason.decode()
+
+
+def install_numpy(module):
+    """Serves NumPy's data in the wrapper form. RuntimeError, with the reason: it is as it was."""
+    cdef const char *reason = npymem_install(module)
+    if reason is not NULL:
+        raise RuntimeError(reason.decode())
+
+
 def counters():
     """Per domain its counts, and what the space holds; two empty dictionaries before anything is served."""
     # Everything is counted before the first object of the answer is made, so that the numbers fit each other.
-    cdef pymem_counters rows[<int>PYMEM_DOMAINS]
-    cdef pymem_counters of_malloc
+    cdef pymem_counters rows[<int>PROCESS_DOMAINS]
+    cdef bint is_served[<int>PROCESS_DOMAINS]
     cdef space_stats total
-    cdef bint has_space = process.get_space() is not NULL
-    cdef bint has_malloc = has_space and process.count_malloc(&of_malloc)
-    if has_space:
-        total = space_statistics(process.get_space())
-    for index in range(<int>PYMEM_DOMAINS):
-        rows[index] = process.count(<pymem_domain>index)
-    if not has_space:
+    cdef int index
+    if process.get_space() is NULL:
         return {}, {}
-    per_domain = {}
-    for index in range(<int>PYMEM_DOMAINS):
-        if process.is_installed(<pymem_domain>index):
-            per_domain[DOMAINS[index]] = rows[index]
-    if has_malloc:
-        per_domain["malloc"] = of_malloc
+    for index in range(<int>PROCESS_DOMAINS):
+        is_served[index] = process.count(<process_domain>index, &rows[index])
+    total = space_statistics(process.get_space())
+    per_domain = {DOMAINS[index]: rows[index] for index in range(<int>PROCESS_DOMAINS) if is_served[index]}
     heap = dict(total)
     heap["classes"] = [dict(row) for row in total.classes[:SPACE_CLASSES] if row.object_bytes]
     return per_domain, heap
@@ -135,6 +146,11 @@ def resident_bytes():
 def summary(double wall_seconds, bint as_json):
     cdef char text[SUMMARY_BYTES]
     return text[:summary_render(text, process, wall_seconds, as_json)].decode()
+
+
+def owns(size_t address):
+    """Does the address lie in a range of the heap, or begin a large block of it?"""
+    return process.get_space() is not NULL and heap_owns(process.get_space(), <const void *>address)
 
 
 def trim():

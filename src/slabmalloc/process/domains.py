@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""CPython's domains on slabmalloc (floor 5): install, statistics, give-back.
+"""CPython's domains and NumPy's data on slabmalloc (floor 5): install, statistics, give-back.
 
 Under the preload library they are installed before the interpreter starts, and these functions speak to it. Without it
-`install` is the wrapper form: from then on CPython's new blocks of the chosen domains come from slabmalloc's heap, and
-older ones stay with the allocator that made them. There is no way back: the hooks stay until the process ends.
+`install` is the wrapper form: from then on new blocks of the chosen domains come from slabmalloc's heaps, and older
+ones stay with the allocator that made them. There is no way back: the hooks stay until the process ends.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import sys
 
+from . import numpy_data
 from .preload import is_preloaded
 
 TYPE_CHECKING = False  # `typing` and the records cost milliseconds, for which an installation at the start would wait
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DOMAINS", "install", "refusals", "stats", "summary", "trim"]
 
-DOMAINS: Final = ("obj", "mem")
-"""The domains of CPython that can be installed in a running interpreter."""
+DOMAINS: Final = ("obj", "mem", "raw", "numpy")
+"""What can be installed in a running interpreter: CPython's domains, and NumPy's data."""
 
 _NO_EXTENSION: Final = "the process allocator needs slabmalloc's native extension, and this installation has none"
 _TRACING: Final = (
@@ -33,24 +34,35 @@ _TRACING: Final = (
 
 
 def install(domains: Iterable[str] = DOMAINS) -> None:
-    """Serves new blocks of CPython's `domains` (``"obj"``, ``"mem"``) from slabmalloc. An installed domain stays so.
+    """Serves new blocks of CPython's ``"obj"``, ``"mem"``, ``"raw"``, and NumPy's data, from slabmalloc.
 
-    Raises ValueError for a name that is no such domain, and RuntimeError, with the reason, where the interpreter can't
-    be served: free-threaded builds, sub-interpreters that exist already, `tracemalloc` at work, no native extension.
+    An installed domain stays so. NumPy need not have been imported yet; from 2.5 on its data comes from ``raw``. Under
+    the preload library ``"numpy"`` asks for nothing: malloc serves it.
+
+    Raises ValueError for a name that is no such domain, and RuntimeError, with the reason, where one of them can't be
+    served: ``obj`` and ``mem`` in free-threaded builds or where sub-interpreters exist already, a NumPy that looks
+    unlike those known; all of them while `tracemalloc` is at work, or without native extension. Nothing has changed
+    then.
 
     >>> import slabmalloc
     >>> slabmalloc.install()                                          # doctest: +SKIP
     >>> sorted(slabmalloc.stats().domains)                            # doctest: +SKIP
-    ['mem', 'obj']
+    ['mem', 'obj', 'raw']
     """
     names = (domains,) if isinstance(domains, str) else tuple(domains)
     for name in names:
         if name not in DOMAINS:
             raise ValueError(f"{name!r} is not a domain that can be installed; there are: {', '.join(DOMAINS)}")
     binding = _binding()
-    if _is_tracing() and not set(names) <= set(binding.counters()[0]):
+    if _is_tracing() and not {*names} - {"numpy"} <= binding.counters()[0].keys():
         raise RuntimeError(_TRACING)
-    binding.install(names)
+    wants_numpy = "numpy" in names and not is_preloaded()
+    reason = numpy_data.refusal(binding) if wants_numpy else None
+    if reason is not None:
+        raise RuntimeError(reason)
+    binding.install([name for name in names if name != "numpy"])
+    if wants_numpy:
+        numpy_data.install(binding)
 
 
 def stats() -> ProcessStats:
@@ -98,18 +110,19 @@ def trim() -> int:
 
 
 def refusals() -> dict[str, str | None]:
-    """Per domain of CPython: None if `install` takes it here and now, else why not.
+    """Per domain: None if `install` takes it here and now, or if it is served already, else why not.
 
-    >>> refusals()["raw"]
-    'served by the preload library alone'
+    >>> list(refusals())
+    ['obj', 'mem', 'raw', 'numpy']
     """
     try:
-        reason = _binding().refusal()
+        binding = _binding()
     except RuntimeError as error:
-        reason = str(error)
-    if reason is None and _is_tracing():
-        reason = _TRACING
-    return {**dict.fromkeys(DOMAINS, reason), "raw": None if is_preloaded() else "served by the preload library alone"}
+        return dict.fromkeys(DOMAINS, str(error))
+    found = {name: _TRACING if _is_tracing() else binding.refusal(name) for name in DOMAINS if name != "numpy"}
+    found["numpy"] = None if is_preloaded() else numpy_data.refusal(binding)
+    served = binding.counters()[0]
+    return {name: None if name in served else reason for name, reason in found.items()}
 
 
 def _binding() -> ModuleType:

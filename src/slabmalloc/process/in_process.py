@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The wrapper form from the start of a program on (floor 5): its `obj` and `mem` domains behind hooks.
+"""The wrapper form from the start of a program on (floor 5): its domains and NumPy's data behind hooks.
 
 `prepare` runs a program in this interpreter, for ``slabmalloc run --in-process``; `begin` serves the one that is about
 to run. What only the former needs, or only the end, is imported there: a program's start waits for it.

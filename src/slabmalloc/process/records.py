@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What the process allocator did and holds (floor 5): frozen records, in blocks and bytes.
 
-A *block* is what CPython asks one of its domains for. One law holds at every moment, and `conserved` checks it:
-blocks served less blocks freed, over all domains, are the live objects of the heap.
+A *block* is what somebody asks a domain for: CPython one of its own, NumPy, or whoever calls malloc. One law holds at
+every moment, and `conserved` checks it: blocks served less blocks freed, over all domains, are the live objects of the
+heap.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ __all__ = ["DomainStats", "ProcessStats", "SizeClassStats"]
 
 @dataclass(frozen=True, slots=True)
 class DomainStats:
-    """What one of CPython's domains asked for since slabmalloc was installed for it."""
+    """What a domain (one of CPython's, NumPy's data, malloc) asked for since slabmalloc was installed for it."""
 
     served_blocks: int = 0
     """Blocks that came from slabmalloc's heap."""
@@ -27,7 +28,7 @@ class DomainStats:
     resized_blocks: int = 0
     """Calls of realloc that left the block where it was."""
     freed_blocks: int = 0
-    """Blocks of the heap that came back, those that realloc moved included."""
+    """Blocks of the heap that came back by the domain's functions, those that realloc moved included."""
     passed_blocks: int = 0
     """Blocks passed on to the allocator that was there before: for interpreters with a lock of their own, or when the
     system refuses memory."""

@@ -65,7 +65,7 @@ def _begin(wanted: str, is_second: bool) -> str:
     if obstacle is None:
         preload.replace_process(sys.orig_argv[1:], [], _settings())
     done = _install()
-    _say(f"{VARIABLE}={wanted}: nothing is preloaded, but obj and mem are served in process: {obstacle}")
+    _say(f"{VARIABLE}={wanted}: nothing is preloaded, but served in process: {obstacle}")
     return f"{done}: {obstacle}"
 
 
@@ -82,7 +82,7 @@ def _install() -> str:
     from .domains import DOMAINS
     from .in_process import begin as begin_in_process
 
-    named = os.environ.get("SLABMALLOC_DOMAINS", "obj,mem").split(",")
+    named = os.environ.get("SLABMALLOC_DOMAINS", ",".join(DOMAINS)).split(",")
     summary, as_json = os.environ.pop("SLABMALLOC_SUMMARY", ""), os.environ.pop("SLABMALLOC_SUMMARY_JSON", None)
     path = None if summary == "-" else os.path.abspath(summary)  # noqa: PTH100
     begin_in_process([name for name in DOMAINS if name in named], (path, as_json is not None) if summary else None)

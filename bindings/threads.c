@@ -14,7 +14,8 @@
 #include "pymem.h"
 
 _Thread_local heap *thread_heap;
-static _Thread_local bool thread_is_ending __attribute__((tls_model("initial-exec")));
+_Thread_local bool thread_is_passing;
+static _Thread_local bool thread_is_ending STATIC_TLS;
 
 static space *_Atomic the_space;
 static pthread_mutex_t space_lock = PTHREAD_MUTEX_INITIALIZER; /* held while the space is made, and around fork */
@@ -111,4 +112,10 @@ static void after_fork_in_child(void)
     pthread_mutex_unlock(&space_lock);
 }
 
-void threads_watch_forks(void) { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
+static void watch_forks(void) { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
+
+void threads_watch_forks(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+}

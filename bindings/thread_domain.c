@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Domains served from the heaps of threads: see thread_domain.h.
+ */
+#include "thread_domain.h"
+
+#include <errno.h>
+
+#include "stop.h"
+
+static struct {
+    const char *name;
+    _Atomic bool is_served;
+    /* Of threads without a heap, or what did not end here. [any thread] */
+    _Atomic uint64_t frees_without_heap, passed_blocks, passed_bytes;
+} domains[THREAD_DOMAINS] = {[THREAD_RAW] = {.name = "raw"}, [THREAD_NUMPY] = {.name = "numpy"}};
+
+/* ---- allocate --------------------------------------------------------------------------------------------- */
+
+static void *count_served(heap *h, thread_domain which, void *block, size_t bytes)
+{
+    if (block == NULL)
+        return NULL;
+    heap_tally *tally = &h->tallies[which];
+    heap_count(&tally->counters.served_bytes, bytes);
+    if (heap_count_down(&tally->calls_until_tick)) {
+        atomic_store_explicit(&tally->calls_until_tick, HEAP_CALLS_PER_TICK, memory_order_relaxed);
+        heap_count(&tally->counters.ticks, 1);
+        heap_tick(h);
+    }
+    return block;
+}
+
+static void *allocate(thread_domain which, size_t bytes, void *(*from_heap)(heap *h, size_t bytes))
+{
+    int reason = errno;
+    heap *h = thread_heap_open();
+    void *block = h == NULL ? NULL : count_served(h, which, from_heap(h, bytes), bytes);
+    thread_heap_done(h);
+    errno = reason;
+    return block;
+}
+
+static void *allocate_any(heap *h, size_t bytes) { return heap_allocate(h, bytes); }
+
+void *thread_domain_allocate(thread_domain which, size_t bytes) { return allocate(which, bytes, allocate_any); }
+
+void *thread_domain_allocate_zeroed(thread_domain which, size_t bytes)
+{
+    return allocate(which, bytes, heap_allocate_zeroed);
+}
+
+/* ---- free and resize -------------------------------------------------------------------------------------- */
+
+/* A block that the heap does not take: another allocator's, or the caller is wrong. */
+static void stop_if_owned(thread_domain which, space *s, void *block, const char *what)
+{
+    if (s != NULL && heap_owns(s, block))
+        stop_process(s, what, block, domains[which].name);
+}
+
+bool thread_domain_free(thread_domain which, void *block)
+{
+    if (block == NULL)
+        return false;
+    int reason = errno;
+    heap *h = thread_heap;
+    space *s = process_space_if_any();
+    /* A thread without a heap is one that only frees, or is at its end. */
+    slabmalloc_status status = h != NULL   ? heap_free(h, block)
+                               : s != NULL ? heap_free_remote(s, block)
+                                           : SLABMALLOC_FREE_FOREIGN;
+    errno = reason;
+    if (status != SLABMALLOC_OK)
+        stop_if_owned(which, s, block, stop_name_of(status));
+    else if (h != NULL)
+        heap_count(&h->tallies[which].counters.freed_blocks, 1);
+    else
+        atomic_fetch_add_explicit(&domains[which].frees_without_heap, 1, memory_order_relaxed);
+    return status == SLABMALLOC_OK;
+}
+
+static void *resize(heap *h, thread_domain which, void *block, size_t bytes, bool *is_foreign)
+{
+    slabmalloc_status status;
+    void *resized = heap_reallocate(h, block, bytes, &status);
+    *is_foreign = status != SLABMALLOC_OK;
+    if (*is_foreign) {
+        stop_if_owned(which, h->space, block, "invalid realloc");
+        return NULL;
+    }
+    if (resized == block)
+        heap_count(&h->tallies[which].counters.resized_blocks, 1);
+    else if (resized != NULL)
+        heap_count(&h->tallies[which].counters.freed_blocks, 1);
+    return resized == block ? block : count_served(h, which, resized, bytes);
+}
+
+void *thread_domain_resize(thread_domain which, void *block, size_t bytes, bool *is_foreign)
+{
+    int reason = errno;
+    heap *h = thread_heap_open();
+    space *s = process_space_if_any();
+    *is_foreign = s == NULL || (h == NULL && !heap_owns(s, block));
+    void *resized = h == NULL ? NULL : resize(h, which, block, bytes, is_foreign);
+    thread_heap_done(h);
+    errno = reason;
+    return resized;
+}
+
+/* ---- counts ----------------------------------------------------------------------------------------------- */
+
+void thread_domain_count_passed(thread_domain which, size_t bytes)
+{
+    atomic_fetch_add_explicit(&domains[which].passed_blocks, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&domains[which].passed_bytes, bytes, memory_order_relaxed);
+}
+
+void thread_domain_begin(thread_domain which)
+{
+    atomic_store_explicit(&domains[which].is_served, true, memory_order_release);
+}
+
+static void add_tally(pymem_counters *counters, const heap_tally *tally)
+{
+    counters->served_blocks +=
+        (atomic_load_explicit(&tally->counters.ticks, memory_order_relaxed) + 1) * HEAP_CALLS_PER_TICK -
+        atomic_load_explicit(&tally->calls_until_tick, memory_order_relaxed);
+    counters->served_bytes += atomic_load_explicit(&tally->counters.served_bytes, memory_order_relaxed);
+    counters->freed_blocks += atomic_load_explicit(&tally->counters.freed_blocks, memory_order_relaxed);
+    counters->resized_blocks += atomic_load_explicit(&tally->counters.resized_blocks, memory_order_relaxed);
+}
+
+bool thread_domain_count(thread_domain which, pymem_counters *counters)
+{
+    space *s = process_space_if_any();
+    if (s == NULL || !atomic_load_explicit(&domains[which].is_served, memory_order_acquire))
+        return false;
+    *counters = (pymem_counters){
+        .freed_blocks = atomic_load_explicit(&domains[which].frees_without_heap, memory_order_relaxed),
+        .passed_blocks = atomic_load_explicit(&domains[which].passed_blocks, memory_order_relaxed),
+        .passed_bytes = atomic_load_explicit(&domains[which].passed_bytes, memory_order_relaxed),
+    };
+    pthread_mutex_lock(&s->lock);
+    for (const heap *h = s->heaps; h != NULL; h = h->next)
+        add_tally(counters, &h->tallies[which]);
+    pthread_mutex_unlock(&s->lock);
+    return true;
+}

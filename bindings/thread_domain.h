@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Domains that are served from the calling thread's heap, floor 4, as malloc is: CPython's `raw`, asked for without the
+ * interpreter lock, from any thread, before and after the interpreter's life; and NumPy's data in the wrapper form.
+ * They share the heaps of threads with malloc, so a block of one may be freed by another. An invalid free stops the
+ * process. What is not a block of the heap is the caller's to pass on.
+ *
+ * Counts. Each heap has a tally per domain, which its owner alone writes: see heap.h. The rest is rare, and atomic.
+ */
+#ifndef SLABMALLOC_BINDINGS_THREAD_DOMAIN_H
+#define SLABMALLOC_BINDINGS_THREAD_DOMAIN_H
+
+#include "pymem.h"
+#include "threads.h"
+
+typedef enum thread_domain { THREAD_RAW, THREAD_NUMPY, THREAD_DOMAINS } thread_domain;
+
+_Static_assert((int)THREAD_DOMAINS == (int)HEAP_TALLIES, "a tally for each");
+
+/* At least `bytes` (0 is served as 1); NULL: the system refuses. errno is kept. */
+void *thread_domain_allocate(thread_domain which, size_t bytes);
+/* The same, and every byte of it is 0. */
+void *thread_domain_allocate_zeroed(thread_domain which, size_t bytes);
+/* False: it is no block of the heap (NULL is none), and nothing has changed. errno is kept. */
+bool thread_domain_free(thread_domain which, void *block);
+/* The block with at least `bytes`, in place or moved; NULL: the system refuses and the block is as it was, or
+ * *is_foreign: it is no block of the heap. */
+void *thread_domain_resize(thread_domain which, void *block, size_t bytes, bool *is_foreign);
+
+/* What nearly every thread_domain_allocate is; `otherwise` is what the caller does else. Calls come at the end, so that
+ * there is no frame. */
+ALWAYS_INLINE void *thread_domain_allocate_quickly(thread_domain which, size_t bytes, void *(*otherwise)(size_t bytes))
+{
+    heap *h = thread_heap;
+    if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
+        return otherwise(bytes);
+    slabmalloc_sc *sc = heap_sc_of_small(&h->view, bytes);
+    heap_tally *tally = &h->tallies[which];
+    uintptr_t object = sc->next;
+    if (UNLIKELY(object == NO_SLOT))
+        return otherwise(bytes);
+    if (UNLIKELY(heap_count_down(&tally->calls_until_tick))) {
+        atomic_store_explicit(&tally->calls_until_tick, 1, memory_order_relaxed);
+        return otherwise(bytes);
+    }
+    heap_count(&tally->counters.served_bytes, bytes);
+    return sc_allocate_next(sc, object);
+}
+
+/* What nearly every thread_domain_free is; false: it is another kind, and nothing has changed. No frame either. */
+ALWAYS_INLINE bool thread_domain_free_quickly(thread_domain which, void *block)
+{
+    heap *h = thread_heap;
+    slab *s = LIKELY(h != NULL) ? heap_own_slab(&h->view, (uintptr_t)block) : NULL;
+    if (UNLIKELY(s == NULL))
+        return false;
+    _Atomic uint64_t *freed_blocks = &h->tallies[which].counters.freed_blocks;
+    heap_count(freed_blocks, 1);
+    if (LIKELY(heap_free_quickly(s, (uintptr_t)block)))
+        return true;
+    heap_count(freed_blocks, UINT64_MAX);
+    return false;
+}
+
+/* The allocator that was there before has served `bytes`. */
+void thread_domain_count_passed(thread_domain which, size_t bytes);
+/* From now on the domain is counted. */
+void thread_domain_begin(thread_domain which);
+/* False: it is not served. [any thread] */
+bool thread_domain_count(thread_domain which, pymem_counters *counters);
+
+#endif

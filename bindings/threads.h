@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A heap per thread, floor 4: opened at the thread's first allocation, abandoned at its end for the next thread. A
+ * pointer and two flags of thread-local storage, in the static block: a large block there would make dlopen fail.
+ */
+#ifndef SLABMALLOC_BINDINGS_THREADS_H
+#define SLABMALLOC_BINDINGS_THREADS_H
+
+#include <stdbool.h>
+
+#include "heap/heap.h"
+
+/* The GNU C library has room in the static block for libraries that are loaded late; others don't. */
+#ifdef __GLIBC__
+#define STATIC_TLS __attribute__((tls_model("initial-exec")))
+#else
+#define STATIC_TLS
+#endif
+
+/* The calling thread's heap; NULL before its first allocation, and after its end has begun. */
+extern _Thread_local heap *thread_heap STATIC_TLS;
+
+/* The thread is in an allocator that was there before, on behalf of `obj` or `mem`. What that takes from `raw` it may
+ * hand on in pieces, with words of its own before them, which nobody could tell from our blocks: so it gets none. */
+extern _Thread_local bool thread_is_passing STATIC_TLS;
+
+/* The calling thread's heap, opened if need be; NULL: the system refuses. errno is kept. Whoever has called it calls
+ * thread_heap_done in the end: a thread whose end has begun keeps no heap from one call to the next. */
+heap *thread_heap_open(void);
+void thread_heap_done(heap *h);
+/* The space of the process; NULL: the system refuses. [any thread, at any time] */
+space *process_space(void);
+/* The same, if there is one already. */
+space *process_space_if_any(void);
+/* What fork does to heaps. To be called before the first thread has one; again: nothing. */
+void threads_watch_forks(void);
+
+#endif

@@ -22,7 +22,7 @@ _CORE, _BINDINGS, _SOURCES = ROOT / "core", ROOT / "bindings", ROOT / "benchmark
 _COMMON_FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Wundef", "-Wconversion", "-pthread")
 _CORE_FLAGS = ("-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden")
 _PROGRAM_FLAGS = ("-O2", "-D_GNU_SOURCE")
-_PRELOAD_SOURCES = ("options.c", "owner.c", "pymem.c", "stop.c", "summary.c")
+_OF_THE_EXTENSION = ("dlpack.c", "in_process.c", "npymem.c")
 _PRELOAD_FLAGS = (
     *(f"-fno-builtin-{name}" for name in ("malloc", "calloc", "realloc", "free")),
     *("-ftls-model=initial-exec", "-shared", "-Wl,-Bsymbolic-functions", "-Wl,-z,nodelete"),
@@ -63,7 +63,8 @@ def build(folder: Path, *, peers_only: bool = False) -> None:
             [*_PROGRAM_FLAGS, *flags, *includes, str(_SOURCES / source), archive, "-o", str(folder / name)]
             for name, (source, flags) in _OUR_PROGRAMS.items()
         ]
-        bindings = [*(str(_BINDINGS / name) for name in _PRELOAD_SOURCES), *map(str, _BINDINGS.glob("preload/*.c"))]
+        shared = [source for source in _BINDINGS.glob("*.c") if source.name not in _OF_THE_EXTENSION]
+        bindings = [str(source) for source in (*shared, *_BINDINGS.glob("preload/*.c"))]
         includes += [f"-I{_BINDINGS}", f"-I{_BINDINGS / 'preload'}"]
         library = [*bindings, *objects, "-ldl", "-o", str(folder / PRELOAD_LIBRARY)]
         programs.append([*_CORE_FLAGS, *_PRELOAD_FLAGS, *includes, *library])

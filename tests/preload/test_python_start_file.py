@@ -156,7 +156,7 @@ def test_virtual_environments(options: tuple[str, ...], tmp_path: Path) -> None:
 def test_in_process() -> None:
     program = f"{TELL}import os, slabmalloc\nprint(sorted(slabmalloc.stats().domains), 'LD_PRELOAD' in os.environ)"
     done = start("-c", program, value="in-process")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "in process\n['mem', 'obj'] False\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "in process\n['mem', 'obj', 'raw'] False\n", "")
 
 
 @needs_domains

@@ -255,8 +255,10 @@ void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *st
         return usable == 0 ? NULL : object;
     if (usable > HEAP_MEDIUM_BYTES && bytes > HEAP_MEDIUM_BYTES) {
         void *resized = large_resize(&h->space->large, object, bytes);
-        return resized != NULL || bytes > usable ? resized : object;
+        if (resized != NULL)
+            return resized;
     }
+    /* Also what the kernel does not resize: a mapping that its client gave advice for in parts, as NumPy does. */
     void *moved = heap_allocate(h, bytes > usable ? room_to_grow(bytes) : bytes);
     if (moved == NULL)
         return bytes <= usable ? object : NULL; /* to shrink never fails */

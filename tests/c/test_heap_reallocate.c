@@ -80,6 +80,27 @@ static void grown_step_by_step_and_back(void)
     heap_destroy(h);
 }
 
+/* Who gives advice for a part of a large object makes two mappings of it, which the kernel does not grow. */
+static void a_large_object_of_several_mappings(void)
+{
+    static const size_t to[] = {2 * MIB, 9 * MIB, 20 * MIB, 5000, 1};
+    for (size_t i = 0; i < sizeof to / sizeof *to; i++) {
+        heap *h = heap_new(RESERVE_LEAST);
+        char *object = heap_allocate(h, 8 * MIB);
+        REQUIRE(object != NULL);
+        stamp(object, 8 * MIB, i);
+        CHECK_EQUAL(madvise(object + 65536, 4 * MIB, MADV_DONTDUMP), 0);
+        object = reallocate(h, object, to[i]);
+        CHECK(is_stamped(object, to[i] < 8 * MIB ? to[i] : 8 * MIB, i));
+        CHECK_HEAP(h, 1);
+        CHECK_OK(heap_free(h, object));
+        CHECK_HEAP(h, 0);
+        heap_trim(h);
+        CHECK_EQUAL(space_statistics(h->space).mapped_bytes, 0);
+        heap_destroy(h);
+    }
+}
+
 static void what_is_refused_leaves_the_object(void)
 {
     heap *h = heap_new(RESERVE_LEAST);
@@ -162,6 +183,7 @@ int main(void)
 {
     RUN(from_every_kind_to_every_kind);
     RUN(grown_step_by_step_and_back);
+    RUN(a_large_object_of_several_mappings);
     RUN(what_is_refused_leaves_the_object);
     RUN(what_is_wrong_is_told);
     RUN(objects_of_another_heap);

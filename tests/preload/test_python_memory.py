@@ -66,6 +66,26 @@ def test_numpy_zeros_are_zero_after_dirty_frees() -> None:
     """)
 
 
+def test_numpy_arrays_that_are_resized() -> None:
+    """From 4 MiB on NumPy asks for huge pages for all but an array's first OS page: two mappings, which don't grow."""
+    pytest.importorskip("numpy")
+    check("""
+        import numpy as np
+        for mebibytes in (1, 4, 8, 64):
+            size = mebibytes << 20
+            for make in (np.empty, np.zeros):
+                for more in (size + 1, 2 * size):
+                    array = make(size, dtype=np.uint8)
+                    array[:] = 7
+                    array.resize(more, refcheck=False)
+                    assert (array[:size] == 7).all() and not array[size:].any()
+                    array.resize(size // 3, refcheck=False)
+                    assert (array == 7).all()
+                    array.resize(10, refcheck=False)
+                    assert (array == 7).all()
+    """)
+
+
 def test_ctypes_and_the_c_library() -> None:
     check("""
         c = ctypes.CDLL(None, use_errno=True)

@@ -4,6 +4,8 @@
  */
 #include "heap/large.h"
 
+#include <errno.h>
+
 #include "base/check.h"
 
 enum { FIRST_BUCKETS = 256, WASTE_SHARE = 4, LIVE_SHARE = 8 };
@@ -261,6 +263,16 @@ size_t large_usable_bytes(large_space *l, const void *object)
     return bytes;
 }
 
+/* The block by the kernel to another size; what rests goes back if there is no room otherwise. NULL: it refuses. */
+static void *remap(large_space *l, const large_block *b, size_t bytes)
+{
+    void *moved;
+    do
+        moved = slabmalloc_os_remap((void *)b->address, b->bytes, bytes);
+    while (moved == NULL && (errno == ENOMEM || errno == EAGAIN) && l->oldest != NULL && rest_unmap(l, l->oldest) > 0);
+    return moved;
+}
+
 void *large_resize(large_space *l, void *object, size_t bytes)
 {
     if (bytes > SIZE_MAX / 2)
@@ -270,7 +282,7 @@ void *large_resize(large_space *l, void *object, size_t bytes)
     pthread_mutex_lock(&l->lock);
     large_block **at = find(l, (uintptr_t)object), *b = *at;
     if (b != NULL) {
-        moved = b->bytes == bytes ? object : slabmalloc_os_remap(object, b->bytes, bytes);
+        moved = b->bytes == bytes ? object : remap(l, b, bytes);
         if (moved != NULL) {
             leave(l, at);
             l->given_back_bytes += b->bytes > bytes ? b->bytes - bytes : 0;

@@ -261,6 +261,34 @@ static void all_from_one_on_are_refused(void)
 
 /* ---- one kind alone --------------------------------------------------------------------------------------------- */
 
+/* Where memory is promised by strict rules addresses are granted, and to use them is refused: that must not take all the
+ * addresses that there are. */
+static void addresses_are_granted_and_no_memory(void)
+{
+    begin();
+    level before = level_when_trimmed();
+    size_t addresses = held_bytes(0);
+    arm(MPROTECT, 1, ULONG_MAX, ENOMEM);
+    void *had[1000];
+    size_t count = 0;
+    for (size_t i = 0; i < 1000; i++)
+        if ((had[count] = malloc(HEAP_MEDIUM_BYTES)) != NULL)
+            count++;
+    REQUIRE(count < 500);
+    work();
+    disarm();
+    REQUIRE(refused_count > 100);
+    end_all();
+    while (count > 0)
+        free(had[--count]);
+    require_level_when_trimmed(before);
+    REQUIRE(held_bytes(0) - addresses < (size_t)1 << 30);
+    work();
+    REQUIRE(refused_count == 0);
+    end_all();
+    require_level_when_trimmed(before);
+}
+
 /* What rests goes back when the system refuses more, and then it is asked once again; by whom doesn't matter. */
 static void what_rests_is_given_for_what_is_refused(void)
 {
@@ -379,6 +407,7 @@ static void the_first_of_all_is_refused(void)
 static const test_case cases[] = {
     {"one_request_is_refused", one_request_is_refused},
     {"all_from_one_on_are_refused", all_from_one_on_are_refused},
+    {"addresses_are_granted_and_no_memory", addresses_are_granted_and_no_memory},
     {"what_rests_is_given_for_what_is_refused", what_rests_is_given_for_what_is_refused},
     {"threads_start_without_memory", threads_start_without_memory},
     {"children_are_made_without_memory", children_are_made_without_memory},

@@ -66,8 +66,8 @@ static void purge_run(sweeping *w, size_t begin, size_t end)
     size_t per_unit = ARENA_UNIT_BYTES / w->os_bytes;
     for (size_t i = begin; i < end; i++)
         w->purged[i / per_unit] |= (uint16_t)(1u << i % per_unit);
-    slabmalloc_os_purge((void *)(slab_page(w->s) + begin * w->os_bytes), (end - begin) * w->os_bytes);
-    heap_count(&w->h->swept_bytes, (end - begin) * w->os_bytes);
+    if (slabmalloc_os_purge((void *)(slab_page(w->s) + begin * w->os_bytes), (end - begin) * w->os_bytes) == 0)
+        heap_count(&w->h->swept_bytes, (end - begin) * w->os_bytes);
     w->calls++;
 }
 

@@ -18,7 +18,7 @@ struct large_block {
     large_block *newer, *older; /* while resting */
     uintptr_t address;
     size_t bytes;
-    size_t purged_bytes; /* while resting: so many of its last bytes are purged */
+    size_t purged_bytes; /* while it is not live: so many of its last bytes have no memory */
     uint64_t freed_ms;
 };
 
@@ -80,8 +80,9 @@ static void rest_end(large_space *l, large_block *b)
     l->resting_bytes -= b->bytes - b->purged_bytes;
 }
 
-/* A resting block goes back to the system; returns the bytes that it still held. Where the system can't cut it out of
- * its mapping (vm.max_map_count) its memory goes back at least, and its addresses are kept for another block. */
+/* A resting block goes back to the system; returns the bytes that it still held and that went. Where the system can't
+ * cut it out of its mapping (vm.max_map_count) its memory goes back at least, unless it is locked, and its addresses are
+ * kept for another block. */
 static size_t rest_unmap(large_space *l, large_block *b)
 {
     size_t held = b->bytes - b->purged_bytes;
@@ -89,7 +90,10 @@ static size_t rest_unmap(large_space *l, large_block *b)
     if (slabmalloc_os_unmap((void *)b->address, b->bytes) == 0) {
         record_delete(l, b);
     } else {
-        slabmalloc_os_purge((void *)b->address, b->bytes);
+        if (slabmalloc_os_purge((void *)b->address, b->bytes) == 0)
+            b->purged_bytes = b->bytes;
+        else
+            held = 0;
         b->next = l->hollow;
         l->hollow = b;
     }
@@ -204,7 +208,7 @@ static large_block *fresh_take(large_space *l, size_t bytes, size_t align)
     do
         b->address = (uintptr_t)slabmalloc_os_map(bytes, max_size(align, SLABMALLOC_MIN_PAGE_BYTES), false);
     while (b->address == 0 && l->oldest != NULL && rest_unmap(l, l->oldest) > 0);
-    b->bytes = bytes;
+    b->bytes = b->purged_bytes = bytes;
     if (b->address != 0)
         return b;
     record_delete(l, b);
@@ -214,11 +218,11 @@ static large_block *fresh_take(large_space *l, size_t bytes, size_t align)
 static void *allocate_locked(large_space *l, size_t bytes, size_t align, bool *is_zero)
 {
     large_block *b = rest_take(l, bytes, align);
-    *is_zero = b == NULL || b->purged_bytes == b->bytes;
     if (b == NULL)
         b = fresh_take(l, bytes, align);
     if (b == NULL)
         return NULL;
+    *is_zero = b->purged_bytes == b->bytes;
     enter(l, b);
     l->served_count++;
     return (void *)b->address;
@@ -310,8 +314,8 @@ bool large_decay(large_space *l, uint64_t before_ms)
     large_block *b = l->oldest;
     if (b != NULL && b->freed_ms < before_ms) {
         size_t held = b->bytes - b->purged_bytes;
-        if (held > DECAY_STEP_BYTES) {
-            slabmalloc_os_purge((void *)(b->address + held - DECAY_STEP_BYTES), DECAY_STEP_BYTES);
+        void *last = (void *)(b->address + held - DECAY_STEP_BYTES);
+        if (held > DECAY_STEP_BYTES && slabmalloc_os_purge(last, DECAY_STEP_BYTES) == 0) {
             b->purged_bytes += DECAY_STEP_BYTES;
             l->resting_bytes -= DECAY_STEP_BYTES;
             l->given_back_bytes += DECAY_STEP_BYTES;

@@ -310,6 +310,44 @@ static void what_rests_is_given_for_what_is_refused(void)
     free(grows);
 }
 
+/* Neither to cut memory off nor to empty it is granted: it stays, and is what it was to the next. */
+static void nothing_goes_back(void)
+{
+    enum { COUNT = 40 };
+    begin();
+    level before = level_now();
+    static const size_t sizes[] = {100, 5000, 50000, 200000, 5 << 20};
+    static const unsigned kinds[] = {MUNMAP, MADVISE, MUNMAP | MADVISE};
+    for (size_t which = 0; which < 3; which++) {
+        arm(kinds[which], 1, ULONG_MAX, ENOMEM);
+        for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++)
+            for (int round = 0; round < 3; round++) {
+                unsigned char *some[COUNT];
+                size_t count = sizes[k] > 1 << 20 ? 4 : COUNT;
+                for (size_t i = 0; i < count; i++) {
+                    REQUIRE((some[i] = calloc(1, sizes[k])) != NULL && is_zero(some[i], sizes[k]));
+                    memset(some[i], 0xA5, sizes[k]);
+                }
+                for (size_t i = 0; i < count; i++) {
+                    REQUIRE((some[i] = realloc(some[i], sizes[k] / 3)) != NULL);
+                    REQUIRE(some[i][0] == 0xA5 && some[i][sizes[k] / 3 - 1] == 0xA5);
+                    errno = 77;
+                    free(some[i]);
+                    REQUIRE(errno == 77);
+                }
+                int has_gone = malloc_trim(0);
+                REQUIRE(errno == 77);
+                REQUIRE(!has_gone || kinds[which] != (MUNMAP | MADVISE));
+                require_level(before);
+            }
+        disarm();
+        pass_by(5 << 20);
+        REQUIRE(malloc_trim(0) == 1);
+        malloc_trim(0);
+        require_level(before);
+    }
+}
+
 /* ---- threads, fork, the first of all ------------------------------------------------------------------------------ */
 
 static void *use(void *context)
@@ -409,6 +447,7 @@ static const test_case cases[] = {
     {"all_from_one_on_are_refused", all_from_one_on_are_refused},
     {"addresses_are_granted_and_no_memory", addresses_are_granted_and_no_memory},
     {"what_rests_is_given_for_what_is_refused", what_rests_is_given_for_what_is_refused},
+    {"nothing_goes_back", nothing_goes_back},
     {"threads_start_without_memory", threads_start_without_memory},
     {"children_are_made_without_memory", children_are_made_without_memory},
     {"the_first_of_all_is_refused", the_first_of_all_is_refused},

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -46,6 +47,15 @@ unsigned long faults_disarm(void)
 {
     armed_kinds = 0;
     return counted;
+}
+
+/* Until the caller is the only thread of the process, for ten seconds at most. */
+void faults_wait_for_threads(void);
+void faults_wait_for_threads(void)
+{
+    struct stat tasks; /* a folder has two links, and one for each folder in it */
+    for (int i = 0; i < 10000 && stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink > 3; i++)
+        usleep(1000);
 }
 
 static int note_object(struct dl_phdr_info *info, size_t bytes, void *context)

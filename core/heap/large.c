@@ -10,7 +10,8 @@
 
 enum { FIRST_BUCKETS = 256, WASTE_SHARE = 4, LIVE_SHARE = 8 };
 
-/* One step of giving back: about a quarter of a millisecond of the kernel's time. */
+/* One step of giving back: about a quarter of a millisecond of the kernel's time. Who takes or frees so many bytes pays
+ * for as many, and a step at most besides, however large the blocks are that go for them. */
 #define DECAY_STEP_BYTES ((size_t)2 << 20)
 
 struct large_block {
@@ -101,6 +102,20 @@ static size_t rest_unmap(large_space *l, large_block *b)
     return held;
 }
 
+/* A step of that: the last bytes of the block, from an address on that cuts no huge page, or all of it if there are not
+ * more. Returns the bytes that went. */
+static size_t rest_step(large_space *l, large_block *b)
+{
+    uintptr_t end = b->address + b->bytes - b->purged_bytes, begin = (end - 1) & ~(uintptr_t)(DECAY_STEP_BYTES - 1);
+    size_t bytes = end - begin;
+    if (begin <= b->address || slabmalloc_os_purge((void *)begin, bytes) != 0)
+        return rest_unmap(l, b);
+    b->purged_bytes += bytes;
+    l->resting_bytes -= bytes;
+    l->given_back_bytes += bytes;
+    return bytes;
+}
+
 /* The resting block that serves the request with the least waste, at most a quarter of it; else the largest of those
  * that have half of it or more, which grows: what grows by steps then takes its own memory along. NULL: there is none.
  */
@@ -183,7 +198,7 @@ static void enter(large_space *l, large_block *b)
     l->live_count++;
     l->live_bytes += b->bytes;
     while (l->oldest != NULL && l->live_bytes + l->resting_bytes > l->peak_bytes)
-        rest_unmap(l, l->oldest);
+        rest_step(l, l->oldest);
     l->peak_bytes = max_size(l->peak_bytes, l->live_bytes + l->resting_bytes);
 }
 
@@ -250,7 +265,7 @@ bool large_free(large_space *l, void *object, const large_rest *rest)
         size_t bound = max_size(rest->bound_bytes, (l->live_bytes + rest->other_live_bytes) / LIVE_SHARE);
         /* The newest may be larger than the bound by itself: a loop over temporaries of its size wants it again. */
         while (l->resting_bytes > bound && l->oldest != b)
-            rest_unmap(l, l->oldest);
+            rest_step(l, l->oldest);
         if (rest->bound_bytes == 0)
             rest_unmap(l, b);
     }
@@ -303,7 +318,7 @@ void large_shed(large_space *l, size_t bytes)
 {
     pthread_mutex_lock(&l->lock);
     for (size_t shed = 0; shed < bytes && l->oldest != NULL;)
-        shed += rest_unmap(l, l->oldest);
+        shed += rest_step(l, l->oldest);
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -313,15 +328,7 @@ bool large_decay(large_space *l, uint64_t before_ms)
     pthread_mutex_lock(&l->lock);
     large_block *b = l->oldest;
     if (b != NULL && b->freed_ms < before_ms) {
-        size_t held = b->bytes - b->purged_bytes;
-        void *last = (void *)(b->address + held - DECAY_STEP_BYTES);
-        if (held > DECAY_STEP_BYTES && slabmalloc_os_purge(last, DECAY_STEP_BYTES) == 0) {
-            b->purged_bytes += DECAY_STEP_BYTES;
-            l->resting_bytes -= DECAY_STEP_BYTES;
-            l->given_back_bytes += DECAY_STEP_BYTES;
-        } else {
-            rest_unmap(l, b);
-        }
+        rest_step(l, b);
         is_more = l->oldest != NULL && l->oldest->freed_ms < before_ms;
     }
     pthread_mutex_unlock(&l->lock);

@@ -58,6 +58,8 @@ typedef struct heap {
     _Atomic uint32_t calls_until_tick;      /* of whoever calls heap_tick by it */
     uint64_t drains;                        /* slabs that changed lists by frees, so far */
     bool is_busy;                           /* giving back: what drains meanwhile is not the beginning of more */
+    bool is_reclaiming;                     /* slabs that others emptied are still to leave */
+    uint32_t collects_left;                 /* classes in which others may have freed */
     size_t visit_range, visit, visits_left; /* the sweep */
     uint32_t rounds_left;
     uint64_t next_round_ms, next_tending_ms;

@@ -144,6 +144,32 @@ static void partial_slabs_of_an_abandoned_heap_go_back(void)
     space_destroy(s);
 }
 
+static bool little_is_mapped(const heap *h, const void *context)
+{
+    (void)context;
+    space_stats stats = space_statistics(h->space);
+    return stats.mapped_bytes - stats.resting_bytes <= 2 * (size_t)MIB;
+}
+
+/* The owner goes on, but needs nothing of the kind any more: he collects it all the same. */
+static void what_others_freed_goes_back(void)
+{
+    static const size_t sizes[] = {96, 5000, 40000};
+    for (size_t k = 0; k < 3; k++) {
+        space *s = space_new(RESERVE_LEAST, 1, DECAY_MS);
+        heap *h = heap_of(s), *other = heap_of(s);
+        size_t count = 24 * (size_t)MIB / sizes[k];
+        char **objects = objects_new(other, count, sizes[k]);
+        objects_free(h, objects, count, 0);
+        CHECK(tick_until(other, little_is_mapped, NULL));
+        CHECK(tick_until(other, nothing_rests, NULL));
+        CHECK_HEAP(h, 0);
+        CHECK_HEAP(other, 0);
+        free(objects);
+        space_destroy(s);
+    }
+}
+
 /* All objects of the class lie in the current slab, or the one before: no other slab ever takes them over. */
 static void current_slabs_go_back(bool is_all_there_is)
 {
@@ -297,6 +323,7 @@ int main(void)
     RUN(partial_slabs_of_small_objects_go_back);
     RUN(partial_slabs_of_medium_objects_go_back);
     RUN(partial_slabs_of_an_abandoned_heap_go_back);
+    RUN(what_others_freed_goes_back);
     RUN(current_slabs_go_back_among_others);
     RUN(current_slabs_go_back_that_are_all_there_is);
     RUN(what_is_needed_again_stays);

@@ -151,10 +151,8 @@ static void advance(heap *h)
 /* What others freed in classes that the owner needs no more nobody else would collect. */
 static void collect_some(heap *h)
 {
-    for (size_t collected = 0; h->collects_left > 0 && collected < STEP_COLLECTED;) {
+    for (size_t collected = 0; h->collects_left > 0 && collected < STEP_COLLECTED;)
         collected += remote_collect(&h->zone->sc[--h->collects_left]);
-        h->is_reclaiming = h->is_reclaiming || collected > 0;
-    }
 }
 
 /* A step of the sweep, if one is due; true: there is more. */
@@ -183,12 +181,14 @@ static bool sweep(heap *h, uint64_t now_ms)
     return h->visits_left > 0 || h->collects_left > 0 || h->is_reclaiming;
 }
 
-void heap_note_drained(void *context, slab *s)
+void heap_note_drained(void *context, slab *s, bool by_others)
 {
     heap *h = context;
     slabmalloc_sc *sc = s->sc;
     h->rounds_left = SWEEP_ROUNDS;
-    if (h->is_busy)
+    if (by_others) /* ticks do it in steps: one call of the owner's may find thousands */
+        h->is_reclaiming = true;
+    if (h->is_busy || by_others)
         return;
     if (s->list == SLAB_EMPTY && (sc->bands != 0 || s->next != NULL))
         slabmalloc_zone_reclaim(h->zone, (int)sc->index, sc->geometry.page_bytes, 1, NULL, NULL);

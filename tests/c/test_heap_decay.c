@@ -314,6 +314,31 @@ static void a_tick_is_small(bool of_another)
     }
 }
 
+/* Nor in the allocation that finds what others have freed, of however many slabs. */
+static void little_goes_back_in_a_call_that_collects(void)
+{
+    enum { BYTES = 1000, MOST = 2 * MIB };
+    size_t count = (UNDER_ASAN || UNDER_TSAN ? 96 : 160) * (size_t)MIB / BYTES, calls = 0;
+    space *s = space_new(256 * (size_t)MIB, 1, 1000);
+    heap *h = heap_of(s), *other = heap_of(s);
+    char **objects = objects_new(other, count, BYTES);
+    objects_free(h, objects, count, 0);
+    uint64_t most = 0, given = space_statistics(s).given_back_bytes;
+    for (; calls < 2 * HEAP_PAGE_BYTES / BYTES; calls++) {
+        REQUIRE((objects[calls] = heap_allocate(other, BYTES)) != NULL);
+        uint64_t now = space_statistics(s).given_back_bytes;
+        most = now - given > most ? now - given : most;
+        given = now;
+    }
+    CHECK_EQUAL(space_statistics(s).live_objects, calls);
+    if (!CHECK(most <= MOST))
+        printf("%" PRIu64 " KiB in one call\n", most / 1024);
+    objects_free(other, objects, calls, 0);
+    CHECK_HEAP(other, 0);
+    free(objects);
+    space_destroy(s);
+}
+
 static void a_tick_is_small_among_own_pages(void) { a_tick_is_small(false); }
 static void a_tick_is_small_that_tends_an_abandoned_heap(void) { a_tick_is_small(true); }
 
@@ -331,5 +356,6 @@ int main(void)
     RUN(at_once_if_so_asked);
     RUN(a_tick_is_small_among_own_pages);
     RUN(a_tick_is_small_that_tends_an_abandoned_heap);
+    RUN(little_goes_back_in_a_call_that_collects);
     return check_finish();
 }

@@ -160,6 +160,29 @@ def startup(size: Size) -> Section:
     return Section("startup", tasks, size.of(3, 1))
 
 
+def pause(size: Size) -> Section:
+    """How long single calls take while memory goes back: patterns in the order of `programs/pauses.py`."""
+    measures = (
+        Measure("longest_ms", "longest call", "ms", kind=ALONE, limit=2.0, of="ms of its thread's time"),
+        Measure("longest_small_ms", "longest up to 2 KiB", "ms", kind=ALONE, of="ms of its thread's time"),
+        Measure("p999_us", "99.9 % below", "µs", kind=ALONE, of="µs of its thread's time"),
+        Measure("p50_ns", "median", "ns", kind=ALONE, of="ns"),
+    )
+    names = (
+        "CPython's objects, at random",
+        "mixed, at random",
+        "mixed, by address",
+        "mixed, another thread frees",
+        "mixed, of a thread that ended",
+        "128 KiB to 4 MiB",
+        "1 to 64 MiB, advised as by NumPy",
+        "1 to 64 MiB",
+    )
+    numbers = 3 * size.percent, size.of(2000, 1500)
+    tasks = [Task(name, _words("pauses", pattern, *numbers), measures) for pattern, name in enumerate(names)]
+    return Section("pause", tuple(tasks), size.of(3, 1))
+
+
 SECTIONS: dict[str, Callable[[Size], Section]] = {
     "programs": programs,
     "instructions": instructions,
@@ -167,5 +190,6 @@ SECTIONS: dict[str, Callable[[Size], Section]] = {
     "release": release,
     "numpy": numpy,
     "startup": startup,
+    "pause": pause,
 }
 """By the names that `--only` knows, in the order of the run."""

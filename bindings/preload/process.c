@@ -162,7 +162,7 @@ static void say_if_not_first(void)
     void *block = first == NULL ? NULL : first(1);
     space *s = process_space();
     Dl_info info;
-    if (s == NULL || !heap_owns(s, block))
+    if (block != NULL && (s == NULL || !heap_owns(s, block))) /* NULL: the system refuses, whoever is first */
         say("malloc is not served: another library comes first: ", dladdr(symbol, &info) != 0 ? info.dli_fname : "?");
     if (block != NULL)
         first_free(block);

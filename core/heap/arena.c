@@ -218,10 +218,10 @@ size_t arena_purge(arena *a, size_t count)
         size_t end = WORD_BITS - (size_t)__builtin_clzll(resting), begin = end - 1;
         while (begin > 0 && (resting >> (begin - 1) & 1) != 0 && end - begin < count)
             begin--;
-        slabmalloc_os_purge((void *)(a->base + chunk * ARENA_CHUNK_BYTES + begin * ARENA_UNIT_BYTES),
-                            (end - begin) * ARENA_UNIT_BYTES);
+        size_t run_bytes = (end - begin) * ARENA_UNIT_BYTES;
+        void *run = (void *)(a->base + chunk * ARENA_CHUNK_BYTES + begin * ARENA_UNIT_BYTES);
+        bytes += slabmalloc_os_purge(run, run_bytes) == 0 ? run_bytes : 0; /* locked memory stays, for who takes it */
         chunk_set(a, chunk, a->free[chunk], resting & (uint16_t)((1u << begin) - 1));
-        bytes += (end - begin) * ARENA_UNIT_BYTES;
         count -= end - begin;
     }
     a->purged_bytes += bytes;

@@ -19,6 +19,9 @@
 enum {
     STEP_VISITS = 256,
     STEP_PURGES = 16,
+    STEP_COLLECTED = 4096,
+    STEP_SMALL_PAGES = 8,
+    STEP_MEDIUM_PAGES = 1,
     TICK_STEPS = 16,
     TICK_NS = 1000000,
     SWEEP_ROUNDS = 3,
@@ -66,8 +69,8 @@ static void purge_run(sweeping *w, size_t begin, size_t end)
     size_t per_unit = ARENA_UNIT_BYTES / w->os_bytes;
     for (size_t i = begin; i < end; i++)
         w->purged[i / per_unit] |= (uint16_t)(1u << i % per_unit);
-    slabmalloc_os_purge((void *)(slab_page(w->s) + begin * w->os_bytes), (end - begin) * w->os_bytes);
-    heap_count(&w->h->swept_bytes, (end - begin) * w->os_bytes);
+    if (slabmalloc_os_purge((void *)(slab_page(w->s) + begin * w->os_bytes), (end - begin) * w->os_bytes) == 0)
+        heap_count(&w->h->swept_bytes, (end - begin) * w->os_bytes);
     w->calls++;
 }
 
@@ -89,6 +92,13 @@ static size_t sweep_slab(heap *h, range *r, slab *s)
             purge_run(&w, i, end);
     }
     return w.calls;
+}
+
+/* Up to so many empty pages of each kind leave. */
+static size_t reclaim(heap *h, size_t small_count, size_t medium_count)
+{
+    return slabmalloc_zone_reclaim(h->view.zone, -1, HEAP_PAGE_BYTES, small_count, NULL, NULL) +
+           slabmalloc_zone_reclaim(h->view.zone, -1, HEAP_MEDIUM_PAGE_BYTES, medium_count, NULL, NULL);
 }
 
 /* ---- the sweep ------------------------------------------------------------------------------------------- */
@@ -138,11 +148,18 @@ static void advance(heap *h)
     h->visit_range = (h->visit_range + 1) % atomic_load_explicit(&h->space->range_count, memory_order_acquire);
 }
 
+/* What others freed in classes that the owner needs no more nobody else would collect. */
+static void collect_some(heap *h)
+{
+    for (size_t collected = 0; h->collects_left > 0 && collected < STEP_COLLECTED;)
+        collected += remote_collect(&h->view.zone->sc[--h->collects_left]);
+}
+
 /* A step of the sweep, if one is due; true: there is more. */
 static bool sweep(heap *h, uint64_t now_ms)
 {
     size_t calls = 0;
-    if (h->visits_left == 0) {
+    if (h->visits_left == 0 && h->collects_left == 0 && !h->is_reclaiming) {
         /* Frees in current slabs drain nothing: so there is a round now and then in any case. */
         uint64_t begin_ms = h->rounds_left > 0 ? h->next_round_ms : h->next_round_ms + h->space->options.decay_ms;
         if (now_ms < begin_ms)
@@ -150,33 +167,33 @@ static bool sweep(heap *h, uint64_t now_ms)
         h->rounds_left -= h->rounds_left > 0;
         h->next_round_ms = now_ms + h->space->options.decay_ms / 2;
         h->visits_left = all_units(h->space);
+        h->collects_left = h->view.zone->classes.count;
     }
+    if (h->collects_left > 0)
+        collect_some(h);
+    else if (h->is_reclaiming)
+        h->is_reclaiming = reclaim(h, STEP_SMALL_PAGES, STEP_MEDIUM_PAGES) > 0;
     for (size_t visits = 0; h->visits_left > 0 && visits < STEP_VISITS && calls < STEP_PURGES; visits++) {
         advance(h);
         calls += visit(h, &h->space->ranges[h->visit_range], h->visit);
         h->visits_left--;
     }
-    return h->visits_left > 0;
+    return h->visits_left > 0 || h->collects_left > 0 || h->is_reclaiming;
 }
 
-void heap_note_drained(void *context, slab *s)
+void heap_note_drained(void *context, slab *s, bool by_others)
 {
     heap *h = context;
     slabmalloc_sc *sc = s->sc;
     h->rounds_left = SWEEP_ROUNDS;
-    if (h->is_busy)
+    if (by_others) /* ticks do it in steps: one call of the owner's may find thousands */
+        h->is_reclaiming = true;
+    if (h->is_busy || by_others)
         return;
     if (s->list == SLAB_EMPTY && (sc->bands != 0 || s->next != NULL))
         slabmalloc_zone_reclaim(h->view.zone, (int)sc->index, sc->geometry.page_bytes, 1, NULL, NULL);
     if (++h->drains % DRAINS_PER_TICK == 0)
         heap_tick(h);
-}
-
-/* Up to so many empty pages of each kind leave. */
-static size_t reclaim(heap *h, size_t small_count, size_t medium_count)
-{
-    return slabmalloc_zone_reclaim(h->view.zone, -1, HEAP_PAGE_BYTES, small_count, NULL, NULL) +
-           slabmalloc_zone_reclaim(h->view.zone, -1, HEAP_MEDIUM_PAGE_BYTES, medium_count, NULL, NULL);
 }
 
 static void trim_own(heap *h)

@@ -91,6 +91,8 @@ typedef struct heap {
     heap_tally tallies[HEAP_TALLIES];       /* whose is which is the business of whoever serves */
     uint64_t drains;                        /* slabs that changed lists by frees, so far */
     bool is_busy;                           /* giving back: what drains meanwhile is not the beginning of more */
+    bool is_reclaiming;                     /* slabs that others emptied may still have to leave */
+    uint32_t collects_left;                 /* classes in which others may have freed */
     size_t visit_range, visit, visits_left; /* the sweep */
     uint32_t rounds_left;
     uint64_t next_round_ms, next_tending_ms;
@@ -246,7 +248,7 @@ void heap_tick(heap *h);
  * tick. Returns the bytes given back by now. [owner] */
 size_t heap_trim(heap *h);
 /* What zone_watcher.drained tells. */
-void heap_note_drained(void *context, slab *s);
+void heap_note_drained(void *context, slab *s, bool by_others);
 /* Looks after an abandoned heap of the space that is due; false: there is none. [any thread] */
 bool heap_tend_abandoned(space *s, uint64_t now_ms);
 

@@ -4,11 +4,14 @@
  */
 #include "heap/large.h"
 
+#include <errno.h>
+
 #include "base/check.h"
 
 enum { FIRST_BUCKETS = 256, WASTE_SHARE = 4, LIVE_SHARE = 8 };
 
-/* One step of giving back: about a quarter of a millisecond of the kernel's time. */
+/* One step of giving back: about a quarter of a millisecond of the kernel's time. Who takes or frees so many bytes pays
+ * for as many, and a step at most besides, however large the blocks are that go for them. */
 #define DECAY_STEP_BYTES ((size_t)2 << 20)
 
 struct large_block {
@@ -16,7 +19,7 @@ struct large_block {
     large_block *newer, *older; /* while resting */
     uintptr_t address;
     size_t bytes;
-    size_t purged_bytes; /* while resting: so many of its last bytes are purged */
+    size_t purged_bytes; /* while it is not live: so many of its last bytes have no memory */
     uint64_t freed_ms;
 };
 
@@ -78,8 +81,9 @@ static void rest_end(large_space *l, large_block *b)
     l->resting_bytes -= b->bytes - b->purged_bytes;
 }
 
-/* A resting block goes back to the system; returns the bytes that it still held. Where the system can't cut it out of
- * its mapping (vm.max_map_count) its memory goes back at least, and its addresses are kept for another block. */
+/* A resting block goes back to the system; returns the bytes that it still held and that went. Where the system can't
+ * cut it out of its mapping (vm.max_map_count) its memory goes back at least, unless it is locked, and its addresses are
+ * kept for another block. */
 static size_t rest_unmap(large_space *l, large_block *b)
 {
     size_t held = b->bytes - b->purged_bytes;
@@ -87,12 +91,29 @@ static size_t rest_unmap(large_space *l, large_block *b)
     if (slabmalloc_os_unmap((void *)b->address, b->bytes) == 0) {
         record_delete(l, b);
     } else {
-        slabmalloc_os_purge((void *)b->address, b->bytes);
+        if (slabmalloc_os_purge((void *)b->address, b->bytes) == 0)
+            b->purged_bytes = b->bytes;
+        else
+            held = 0;
         b->next = l->hollow;
         l->hollow = b;
     }
     l->given_back_bytes += held;
     return held;
+}
+
+/* A step of that: the last bytes of the block, from an address on that cuts no huge page, or all of it if there are not
+ * more. Returns the bytes that went. */
+static size_t rest_step(large_space *l, large_block *b)
+{
+    uintptr_t end = b->address + b->bytes - b->purged_bytes, begin = (end - 1) & ~(uintptr_t)(DECAY_STEP_BYTES - 1);
+    size_t bytes = end - begin;
+    if (begin <= b->address || slabmalloc_os_purge((void *)begin, bytes) != 0)
+        return rest_unmap(l, b);
+    b->purged_bytes += bytes;
+    l->resting_bytes -= bytes;
+    l->given_back_bytes += bytes;
+    return bytes;
 }
 
 /* The resting block that serves the request with the least waste, at most a quarter of it; else the largest of those
@@ -177,7 +198,7 @@ static void enter(large_space *l, large_block *b)
     l->live_count++;
     l->live_bytes += b->bytes;
     while (l->oldest != NULL && l->live_bytes + l->resting_bytes > l->peak_bytes)
-        rest_unmap(l, l->oldest);
+        rest_step(l, l->oldest);
     l->peak_bytes = max_size(l->peak_bytes, l->live_bytes + l->resting_bytes);
 }
 
@@ -202,7 +223,7 @@ static large_block *fresh_take(large_space *l, size_t bytes, size_t align)
     do
         b->address = (uintptr_t)slabmalloc_os_map(bytes, max_size(align, SLABMALLOC_MIN_PAGE_BYTES), false);
     while (b->address == 0 && l->oldest != NULL && rest_unmap(l, l->oldest) > 0);
-    b->bytes = bytes;
+    b->bytes = b->purged_bytes = bytes;
     if (b->address != 0)
         return b;
     record_delete(l, b);
@@ -212,11 +233,11 @@ static large_block *fresh_take(large_space *l, size_t bytes, size_t align)
 static void *allocate_locked(large_space *l, size_t bytes, size_t align, bool *is_zero)
 {
     large_block *b = rest_take(l, bytes, align);
-    *is_zero = b == NULL || b->purged_bytes == b->bytes;
     if (b == NULL)
         b = fresh_take(l, bytes, align);
     if (b == NULL)
         return NULL;
+    *is_zero = b->purged_bytes == b->bytes;
     enter(l, b);
     l->served_count++;
     return (void *)b->address;
@@ -244,7 +265,7 @@ bool large_free(large_space *l, void *object, const large_rest *rest)
         size_t bound = max_size(rest->bound_bytes, (l->live_bytes + rest->other_live_bytes) / LIVE_SHARE);
         /* The newest may be larger than the bound by itself: a loop over temporaries of its size wants it again. */
         while (l->resting_bytes > bound && l->oldest != b)
-            rest_unmap(l, l->oldest);
+            rest_step(l, l->oldest);
         if (rest->bound_bytes == 0)
             rest_unmap(l, b);
     }
@@ -261,6 +282,16 @@ size_t large_usable_bytes(large_space *l, const void *object)
     return bytes;
 }
 
+/* The block by the kernel to another size; what rests goes back if there is no room otherwise. NULL: it refuses. */
+static void *remap(large_space *l, const large_block *b, size_t bytes)
+{
+    void *moved;
+    do
+        moved = slabmalloc_os_remap((void *)b->address, b->bytes, bytes);
+    while (moved == NULL && (errno == ENOMEM || errno == EAGAIN) && l->oldest != NULL && rest_unmap(l, l->oldest) > 0);
+    return moved;
+}
+
 void *large_resize(large_space *l, void *object, size_t bytes)
 {
     if (bytes > SIZE_MAX / 2)
@@ -270,7 +301,7 @@ void *large_resize(large_space *l, void *object, size_t bytes)
     pthread_mutex_lock(&l->lock);
     large_block **at = find(l, (uintptr_t)object), *b = *at;
     if (b != NULL) {
-        moved = b->bytes == bytes ? object : slabmalloc_os_remap(object, b->bytes, bytes);
+        moved = b->bytes == bytes ? object : remap(l, b, bytes);
         if (moved != NULL) {
             leave(l, at);
             l->given_back_bytes += b->bytes > bytes ? b->bytes - bytes : 0;
@@ -287,7 +318,7 @@ void large_shed(large_space *l, size_t bytes)
 {
     pthread_mutex_lock(&l->lock);
     for (size_t shed = 0; shed < bytes && l->oldest != NULL;)
-        shed += rest_unmap(l, l->oldest);
+        shed += rest_step(l, l->oldest);
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -297,15 +328,7 @@ bool large_decay(large_space *l, uint64_t before_ms)
     pthread_mutex_lock(&l->lock);
     large_block *b = l->oldest;
     if (b != NULL && b->freed_ms < before_ms) {
-        size_t held = b->bytes - b->purged_bytes;
-        if (held > DECAY_STEP_BYTES) {
-            slabmalloc_os_purge((void *)(b->address + held - DECAY_STEP_BYTES), DECAY_STEP_BYTES);
-            b->purged_bytes += DECAY_STEP_BYTES;
-            l->resting_bytes -= DECAY_STEP_BYTES;
-            l->given_back_bytes += DECAY_STEP_BYTES;
-        } else {
-            rest_unmap(l, b);
-        }
+        rest_step(l, b);
         is_more = l->oldest != NULL && l->oldest->freed_ms < before_ms;
     }
     pthread_mutex_unlock(&l->lock);

@@ -44,15 +44,17 @@ static void range_end(range *r)
     arena_end(&r->arena);
 }
 
-/* One more range, as large as the system grants. */
-static range *range_add(space *s)
+/* One more range, as large as the system grants, if the others are used up. Where addresses are left, and the system
+ * refuses memory for them, it would refuse it for others too. False: there is none. */
+static bool range_add(space *s)
 {
     uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
-    if (count >= s->options.max_ranges ||
+    const arena *last = &s->ranges[count - 1].arena;
+    if (count >= s->options.max_ranges || arena_fresh(last) < last->chunk_count ||
         !range_init(&s->ranges[count], s->ranges[0].arena.reserved_bytes, ARENA_CHUNK_BYTES * 4))
-        return NULL;
+        return false;
     atomic_store_explicit(&s->range_count, count + 1, memory_order_release);
-    return &s->ranges[count];
+    return true;
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------ */
@@ -100,19 +102,26 @@ void space_destroy(space *s)
 
 /* ---- pages ----------------------------------------------------------------------------------------------- */
 
+/* [lock] */
+static void *take_from_ranges(space *s, size_t page_bytes)
+{
+    void *page = NULL;
+    uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
+    for (uint32_t i = 0; page == NULL && i < count; i++)
+        page = arena_take(&s->ranges[i].arena, page_bytes);
+    return page;
+}
+
 void *space_take_page(space *s, size_t page_bytes)
 {
     pthread_mutex_lock(&s->lock);
-    void *page = NULL;
-    uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
     bool is_fresh = s->ranges[0].arena.resting_count < page_bytes / ARENA_UNIT_BYTES;
-    for (uint32_t i = 0; page == NULL && i < count; i++)
-        page = arena_take(&s->ranges[i].arena, page_bytes);
-    if (page == NULL) {
-        range *r = range_add(s);
-        if (r == NULL && large_trim(&s->large) > 0) /* address space that rests */
-            r = range_add(s);
-        page = r == NULL ? NULL : arena_take(&r->arena, page_bytes);
+    void *page = take_from_ranges(s, page_bytes);
+    if (page == NULL && range_add(s))
+        page = take_from_ranges(s, page_bytes);
+    if (page == NULL && large_trim(&s->large) > 0) { /* memory and addresses that rest */
+        range_add(s);
+        page = take_from_ranges(s, page_bytes);
     }
     if (page != NULL)
         atomic_fetch_add_explicit(&s->in_use_bytes, page_bytes, memory_order_relaxed);

@@ -71,18 +71,18 @@ static void list_remove(slabmalloc_sc *sc, slab *s)
         sc->bands &= ~(1u << s->list);
 }
 
-static void relist(slabmalloc_sc *sc, slab *s, uint32_t free_count)
+static void relist(slabmalloc_sc *sc, slab *s, uint32_t free_count, bool by_others)
 {
     list_remove(sc, s);
     list_push(sc, s, free_count);
     const zone_watcher *watcher = &sc->zone->watcher;
     if (watcher->drained != NULL)
-        watcher->drained(watcher->context, s);
+        watcher->drained(watcher->context, s, by_others);
 }
 
 slabmalloc_status sc_relist(slabmalloc_sc *sc, slab *s)
 {
-    relist(sc, s, slab_limit(&sc->geometry, s->list));
+    relist(sc, s, slab_limit(&sc->geometry, s->list), false);
     return SLABMALLOC_OK;
 }
 
@@ -264,7 +264,7 @@ void sc_note_collected(slabmalloc_sc *sc, slab *s, uint32_t count)
     if (count < s->room)
         s->room -= count;
     else
-        relist(sc, s, slab_free_count(s, &sc->geometry) + count);
+        relist(sc, s, slab_free_count(s, &sc->geometry) + count, true);
 }
 
 /* ---- when the cursor is at the end ---------------------------------------------------------------------- */

@@ -18,9 +18,10 @@ enum { ZONE_SMALL_BYTES = 1024, ZONE_TABLE_BYTES = 128 * 1024 };
 /* What the floor above wants to hear of; each may be NULL. */
 typedef struct zone_watcher {
     void *context;
-    void (*joined)(void *context, slab *s);  /* the slab's page can be allocated from */
-    void (*left)(void *context, slab *s);    /* it is about to leave */
-    void (*drained)(void *context, slab *s); /* it is not current, and has come to another list by frees */
+    void (*joined)(void *context, slab *s); /* the slab's page can be allocated from */
+    void (*left)(void *context, slab *s);   /* it is about to leave */
+    /* It is not current, and has come to another list by frees: the owner's, or others', of many slabs at a time. */
+    void (*drained)(void *context, slab *s, bool by_others);
 } zone_watcher;
 
 struct slabmalloc_zone {

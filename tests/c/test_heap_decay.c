@@ -144,6 +144,32 @@ static void partial_slabs_of_an_abandoned_heap_go_back(void)
     space_destroy(s);
 }
 
+static bool little_is_mapped(const heap *h, const void *context)
+{
+    (void)context;
+    space_stats stats = space_statistics(h->space);
+    return stats.mapped_bytes - stats.resting_bytes <= 2 * (size_t)MIB;
+}
+
+/* The owner goes on, but needs nothing of the kind any more: he collects it all the same. */
+static void what_others_freed_goes_back(void)
+{
+    static const size_t sizes[] = {96, 5000, 40000};
+    for (size_t k = 0; k < 3; k++) {
+        space *s = space_new(RESERVE_LEAST, 1, DECAY_MS);
+        heap *h = heap_of(s), *other = heap_of(s);
+        size_t count = 24 * (size_t)MIB / sizes[k];
+        char **objects = objects_new(other, count, sizes[k]);
+        objects_free(h, objects, count, 0);
+        CHECK(tick_until(other, little_is_mapped, NULL));
+        CHECK(tick_until(other, nothing_rests, NULL));
+        CHECK_HEAP(h, 0);
+        CHECK_HEAP(other, 0);
+        free(objects);
+        space_destroy(s);
+    }
+}
+
 /* All objects of the class lie in the current slab, or the one before: no other slab ever takes them over. */
 static void current_slabs_go_back(bool is_all_there_is)
 {
@@ -288,6 +314,31 @@ static void a_tick_is_small(bool of_another)
     }
 }
 
+/* Nor in the allocation that finds what others have freed, of however many slabs. */
+static void little_goes_back_in_a_call_that_collects(void)
+{
+    enum { BYTES = 1000, MOST = 2 * MIB };
+    size_t count = (UNDER_ASAN || UNDER_TSAN ? 96 : 160) * (size_t)MIB / BYTES, calls = 0;
+    space *s = space_new(256 * (size_t)MIB, 1, 1000);
+    heap *h = heap_of(s), *other = heap_of(s);
+    char **objects = objects_new(other, count, BYTES);
+    objects_free(h, objects, count, 0);
+    uint64_t most = 0, given = space_statistics(s).given_back_bytes;
+    for (; calls < 2 * HEAP_PAGE_BYTES / BYTES; calls++) {
+        REQUIRE((objects[calls] = heap_allocate(other, BYTES)) != NULL);
+        uint64_t now = space_statistics(s).given_back_bytes;
+        most = now - given > most ? now - given : most;
+        given = now;
+    }
+    CHECK_EQUAL(space_statistics(s).live_objects, calls);
+    if (!CHECK(most <= MOST))
+        printf("%" PRIu64 " KiB in one call\n", most / 1024);
+    objects_free(other, objects, calls, 0);
+    CHECK_HEAP(other, 0);
+    free(objects);
+    space_destroy(s);
+}
+
 static void a_tick_is_small_among_own_pages(void) { a_tick_is_small(false); }
 static void a_tick_is_small_that_tends_an_abandoned_heap(void) { a_tick_is_small(true); }
 
@@ -297,6 +348,7 @@ int main(void)
     RUN(partial_slabs_of_small_objects_go_back);
     RUN(partial_slabs_of_medium_objects_go_back);
     RUN(partial_slabs_of_an_abandoned_heap_go_back);
+    RUN(what_others_freed_goes_back);
     RUN(current_slabs_go_back_among_others);
     RUN(current_slabs_go_back_that_are_all_there_is);
     RUN(what_is_needed_again_stays);
@@ -304,5 +356,6 @@ int main(void)
     RUN(at_once_if_so_asked);
     RUN(a_tick_is_small_among_own_pages);
     RUN(a_tick_is_small_that_tends_an_abandoned_heap);
+    RUN(little_goes_back_in_a_call_that_collects);
     return check_finish();
 }

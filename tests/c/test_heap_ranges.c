@@ -191,12 +191,30 @@ static int rest_then_ask(void)
     return 0;
 }
 
+/* The same for one that is to grow, with room for it but not for a copy. */
+static int rest_then_grow(void)
+{
+    heap *h = heap_open(limited_space, NULL);
+    REQUIRE(h != NULL);
+    char *object = heap_allocate(h, 8 * MIB), *other = heap_allocate(h, 6 * MIB);
+    REQUIRE(object != NULL && other != NULL);
+    stamp(object, 8 * MIB, 3);
+    CHECK_OK(heap_free(h, other));
+    slabmalloc_status status = SLABMALLOC_OK;
+    object = heap_reallocate(h, object, 12 * MIB, &status);
+    CHECK_OK(status);
+    CHECK(object != NULL && is_stamped(object, 8 * MIB, 3));
+    CHECK_HEAP(h, 1);
+    return 0;
+}
+
 static void what_rests_is_not_refused(void)
 {
     if (!limits_are_kept())
         return;
     limited_space = space_new(RESERVE_LEAST, 1, 1000);
     CHECK_EQUAL(in_limited_child(16 * (size_t)MIB, rest_then_ask), 0);
+    CHECK_EQUAL(in_limited_child(16 * (size_t)MIB, rest_then_grow), 0);
     space_destroy(limited_space);
 }
 

@@ -143,9 +143,10 @@ static void what_rests_is_used_again(void)
     size_t peak = l->peak_bytes;
     char *smaller = allocate(l, 256 * KIB, 16);
     CHECK(large_usable_bytes(l, smaller) < MIB);
-    CHECK_EQUAL(l->resting_bytes, 0);
-    CHECK_EQUAL(l->given_back_bytes, 3 * MIB);
+    CHECK(l->live_bytes + l->resting_bytes <= peak);
+    CHECK_EQUAL(l->resting_bytes + l->given_back_bytes, 3 * MIB);
     CHECK_EQUAL(l->peak_bytes, peak);
+    large_trim(l);
     /* A larger one takes the memory of one that has half of it or more along. */
     CHECK(large_free(l, allocate(l, 3 * MIB, 16), &rest));
     char *larger = allocate(l, 4 * MIB, 16);
@@ -189,6 +190,39 @@ static void no_more_rests_than_may(void)
             }
             large_delete(l);
         }
+}
+
+/* What goes back in a call is as much as it takes or frees, and a step; not the whole of a large block that is its turn. */
+static void little_goes_back_for_little(void)
+{
+    enum { LARGE = 48 * MIB, STEP = 2 * MIB };
+    large_space *l = large_new();
+    large_rest rest = rest_of(LARGE, 5);
+    char *small[3] = {allocate(l, MIB, 16), allocate(l, MIB, 16), allocate(l, MIB, 16)},
+         *object = allocate(l, LARGE, 16);
+    memset(object, 1, LARGE);
+    CHECK(large_free(l, object, &rest));
+    CHECK_EQUAL(l->resting_bytes, LARGE);
+    for (int i = 0; i < 3; i++) { /* over the bound */
+        size_t before = l->given_back_bytes;
+        CHECK(large_free(l, small[i], &rest));
+        CHECK(l->resting_bytes <= LARGE && l->given_back_bytes - before <= MIB + STEP);
+    }
+    size_t before = l->given_back_bytes;
+    large_shed(l, 64 * KIB);
+    CHECK(l->given_back_bytes - before >= 64 * KIB && l->given_back_bytes - before <= STEP);
+    for (int i = 0; i < 4; i++) { /* at the peak */
+        l->peak_bytes = l->live_bytes + l->resting_bytes;
+        before = l->given_back_bytes;
+        allocate(l, 5 * MIB, 16);
+        CHECK(l->given_back_bytes - before >= 5 * MIB && l->given_back_bytes - before <= 5 * MIB + STEP);
+        CHECK(l->live_bytes + l->resting_bytes <= l->peak_bytes);
+    }
+    /* What is left of it is its beginning. */
+    CHECK(l->resting_bytes > 10 * (size_t)MIB && resident_of(object, 10 * MIB) == 10 * MIB);
+    CHECK(resident_of(object, LARGE) <= l->resting_bytes);
+    CHECK_LARGE(l);
+    large_delete(l);
 }
 
 static void what_rests_goes_back_by_age_in_steps(void)
@@ -275,6 +309,7 @@ int main(void)
     RUN(addresses_that_are_no_blocks);
     RUN(what_rests_is_used_again);
     RUN(no_more_rests_than_may);
+    RUN(little_goes_back_for_little);
     RUN(what_rests_goes_back_by_age_in_steps);
     RUN(contents_are_kept_across_resize);
     return check_finish();

@@ -67,8 +67,9 @@ static inline int is_painted(const void *block, size_t bytes, unsigned long seed
 {
     const unsigned char *at = (const unsigned char *)block;
     for (size_t i = 0; i + 8 <= bytes; i += 8) {
-        unsigned long value = (seed + i) * 0x9E3779B97F4A7C15ul;
-        if (memcmp(at + i, &value, 8) != 0)
+        unsigned long value;
+        memcpy(&value, at + i, 8);
+        if (value != (seed + i) * 0x9E3779B97F4A7C15ul)
             return 0;
     }
     return 1;

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import resource
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).parent
-WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-deprecated-declarations"]
 
 try:
     LIBRARY = preload.library()
@@ -40,26 +38,6 @@ def cases(source: str) -> list[str]:
     assert names
     assert all(name == function for name, function in names)
     return [name for name, _ in names]
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """Compiles a source of this directory, once; returns the program's path."""
-    folder = tmp_path_factory.mktemp("programs")
-
-    def build(source: str) -> str:
-        program = folder / Path(source).stem
-        if not program.exists():
-            names, standard = (("c++", "g++"), "c++17") if source.endswith(".cc") else (("cc", "gcc"), "gnu11")
-            compiler = next((name for name in names if shutil.which(name)), None)
-            if compiler is None:
-                pytest.skip(f"no compiler for {source}: neither of {', '.join(names)}")
-            command = [compiler, f"-std={standard}", "-O1", "-g", *WARNINGS, "-pthread", str(HERE / source)]
-            done = subprocess.run([*command, "-o", str(program), "-ldl"], capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-        return str(program)
-
-    return build
 
 
 def run(program: str, *arguments: str, limit: int | None = None, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +32,7 @@ RELEASES = (
     ("release_documents", "1", "1"),
     ("release_threads", "1", "1"),
 )
+PAUSES = tuple(("pauses", str(pattern), "1", "1") for pattern in range(8))
 
 
 @pytest.fixture
@@ -46,6 +51,23 @@ def test_each_program_tells_time_and_memory(words: tuple[str, ...]) -> None:
 
 def test_the_programs_measured_are_those_tested(harness: dict[str, ModuleType]) -> None:
     assert set(harness["tasks"].PROGRAMS) < set(PROGRAMS)
+
+
+def test_the_pauses_measured_are_all_there_are(harness: dict[str, ModuleType]) -> None:
+    section = harness["tasks"].pause(harness["tasks"].Size(100, False))
+    assert [task.words[1:3] for task in section.tasks] == [words[:2] for words in PAUSES]
+
+
+@pytest.mark.parametrize("words", PAUSES, ids=lambda words: words[1])
+def test_pauses_are_told_with_the_call_that_was_longest(words: tuple[str, ...]) -> None:
+    if not any(map(shutil.which, shlex.split(os.environ.get("CC", "cc"))[:1])):
+        pytest.skip("no C compiler")
+    said = subprocess.run([sys.executable, str(BENCHMARKS / "programs"), *words], capture_output=True, check=True)
+    record = json.loads(said.stdout)
+    assert record["result"] >= 100
+    assert 0 <= record["p50_ns"] <= 1000 * record["p999_us"] < 1e6 * record["longest_ms"] * 1.1
+    assert record["longest_small_ms"] <= record["longest_ms"]
+    assert re.fullmatch(r"(allocation|free) of \d+ bytes, (building|dropping|at work)", record["longest_call"])
 
 
 def test_a_side_that_fails_is_named_and_the_rest_goes_on(harness: dict[str, ModuleType]) -> None:

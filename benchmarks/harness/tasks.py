@@ -183,6 +183,21 @@ def pause(size: Size) -> Section:
     return Section("pause", tuple(tasks), size.of(3, 1))
 
 
+def fork(size: Size) -> Section:
+    """What a forked child copies of its parent's frozen heap."""
+    idle = size.of(2000, 500)
+
+    def task(name: str, dropped_per_mille: int, limit: float | None) -> Task:
+        measures = (
+            Measure("worked_mib", "10,000 objects made, MiB above stock", "MiB", kind=ABOVE, limit=limit),
+            Measure("idle_mib", "dropped, and a while after, MiB above stock", "MiB", kind=ABOVE),
+        )
+        return Task(name, _words("fork_freeze", size.percent, dropped_per_mille, idle), measures)
+
+    tasks = task("child of 100 MiB", 0, 0.25), task("child of 100 MiB less 5 % at random", 50, None)
+    return Section("fork", tasks, size.of(3, 1))
+
+
 SECTIONS: dict[str, Callable[[Size], Section]] = {
     "programs": programs,
     "instructions": instructions,
@@ -191,5 +206,6 @@ SECTIONS: dict[str, Callable[[Size], Section]] = {
     "numpy": numpy,
     "startup": startup,
     "pause": pause,
+    "fork": fork,
 }
 """By the names that `--only` knows, in the order of the run."""

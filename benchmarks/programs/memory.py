@@ -19,6 +19,11 @@ def pss_mib() -> float:
     return _mib("smaps_rollup", "Pss:")
 
 
+def private_dirty_mib() -> float:
+    """What is written to and shared with nobody: in a forked child, what it has copied, and what is new."""
+    return _mib("smaps_rollup", "Private_Dirty:")
+
+
 def peak_mib() -> float:
     """The most that was ever resident since the process's exec (ru_maxrss would remember what was before it)."""
     return _mib("status", "VmHWM:")

@@ -58,6 +58,47 @@ def test_frozen_objects_in_forked_children() -> None:
     """)
 
 
+PRIVATE_PAGES = """
+import gc, os
+def mixed(number):
+    return [(str(number),), [number], bytes(number % 99), number * 0.5][number % 4]
+def private():
+    with open("/proc/self/smaps_rollup") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Private_Dirty:"))
+objects, place = [mixed(number) for number in range(800_000)], [None] * 10_000
+gc.collect()
+gc.freeze()
+private()
+if os.fork() == 0:
+    for number in range(len(place)):
+        place[number] = mixed(number)
+    print(private(), flush=True)
+    for number in range(len(place)):
+        place[number] = None
+    print(private(), flush=True)
+    os._exit(0)
+assert os.wait()[1] == 0
+"""
+
+
+def test_private_pages_of_a_forked_child() -> None:
+    """Of a heap of 100 MiB a little work copies as much as on stock, and a few OS pages of tables."""
+    if not Path("/proc/self/smaps_rollup").exists():
+        pytest.skip("no /proc/PID/smaps_rollup here")
+    kib = []
+    for words in ([], RUN):
+        done = subprocess.run(
+            [sys.executable, *words, "-c", PRIVATE_PAGES], capture_output=True, text=True, timeout=120
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        kib.append([int(number) for number in done.stdout.split()])
+    stock, ours = kib
+    few = 64 * os.sysconf("SC_PAGESIZE") // 1024
+    assert 1000 < stock[0] < 4000
+    assert ours[0] <= stock[0] + few, (ours, stock)
+    assert ours[1] <= stock[1] + few, (ours, stock)
+
+
 def test_fork_with_threads_at_work() -> None:
     check(
         """

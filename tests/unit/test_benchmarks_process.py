@@ -31,6 +31,7 @@ RELEASES = (
     ("release_cache", "1", "1"),
     ("release_documents", "1", "1"),
     ("release_threads", "1", "1"),
+    ("fork_freeze", "1", "50", "1"),
 )
 PAUSES = tuple(("pauses", str(pattern), "1", "1") for pattern in range(8))
 

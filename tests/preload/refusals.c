@@ -44,7 +44,7 @@ typedef struct level {
 static level level_now(void)
 {
     pymem_counters counters;
-    REQUIRE(process->count_malloc(&counters));
+    REQUIRE(process->count(DOMAIN_MALLOC, &counters));
     struct mallinfo2 info = mallinfo2();
     return (level){
         counters.served_blocks - counters.freed_blocks,

@@ -36,6 +36,8 @@ cdef extern from "heap/heap.h" nogil:
         uint64_t large_reused
         size_t heaps
         size_t abandoned_heaps
+        size_t huge_page_bytes
+        const char *huge_pages
         space_class_stats classes[128]
     space_stats space_statistics(space *s)
     bint heap_owns(space *s, const void *object)
@@ -131,6 +133,7 @@ def counters():
     total = space_statistics(process.get_space())
     per_domain = {DOMAINS[index]: rows[index] for index in range(<int>PROCESS_DOMAINS) if is_served[index]}
     heap = dict(total)
+    heap["huge_pages"] = total.huge_pages.decode()
     heap["classes"] = [dict(row) for row in total.classes[:SPACE_CLASSES] if row.object_bytes]
     return per_domain, heap
 

@@ -83,6 +83,10 @@ class ProcessStats:
     heaps: int = 0
     abandoned_heaps: int = 0
     """Of `heaps`: those of threads that have ended, waiting for the next."""
+    huge_pages: str = "off"
+    """"on", "off", or why they are not used although they are asked for."""
+    huge_page_bytes: int = 0
+    """With huge pages: memory of empty pages comes and goes by so much."""
     classes: tuple[SizeClassStats, ...] = ()
     """For each size of which there are slabs."""
     resident_bytes: int | None = None

@@ -8,6 +8,7 @@ parts, for the whole machine: a program that gives back none must see no more of
 from __future__ import annotations
 
 import ctypes
+import json
 import subprocess
 import sys
 import textwrap
@@ -124,6 +125,28 @@ def test_without_the_option_only_what_numpy_asks_for_is_huge() -> None:
         assert huge >= 6 << 20 and "hg" in flags
         """
     )
+
+
+@needs_huge_pages
+def test_the_summary_tells_of_huge_pages() -> None:
+    def errors_of(*options: str) -> str:
+        command = [
+            sys.executable,
+            "-m",
+            "slabmalloc",
+            "run",
+            *options,
+            "-c",
+            "kept = [bytes(500) for _ in range(40_000)]",
+        ]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stderr
+
+    on, off = json.loads(errors_of("--huge-pages", "--json")), json.loads(errors_of("--json"))
+    assert (on["huge_pages"], off["huge_pages"]) == ("on", "off")
+    assert on["huge_page_bytes"] > 0
+    assert off["huge_page_bytes"] == 0
+    assert 0 < on["resident_huge_bytes"] <= on["resident_bytes"] + on["huge_page_bytes"]
+    assert errors_of("--huge-pages").endswith(" MiB of it in huge pages\n")
 
 
 def test_why_they_are_not_used_is_told() -> None:

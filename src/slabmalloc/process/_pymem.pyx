@@ -65,7 +65,10 @@ cdef extern from "process.h" nogil:
     const slabmalloc_process *process_find()
 
 cdef extern from "resident.h" nogil:
-    size_t read_resident_bytes "resident_bytes"()
+    ctypedef struct resident_memory:
+        size_t bytes
+        size_t huge_bytes
+    resident_memory resident_read()
 
 cdef extern from "npymem.h":
     const char *npymem_refusal(object module)
@@ -138,12 +141,12 @@ def counters():
     return per_domain, heap
 
 
-def resident_bytes():
-    """The process's PSS; None if the kernel does not say."""
-    cdef size_t resident
-    with nogil:  # it takes as long as there is memory
-        resident = read_resident_bytes()
-    return resident or None
+def resident():
+    """Bytes resident, and those of them in huge pages; None twice where the kernel does not say."""
+    cdef resident_memory memory
+    with nogil:
+        memory = resident_read()
+    return (memory.bytes, memory.huge_bytes) if memory.bytes else (None, None)
 
 
 def summary(double wall_seconds, bint as_json):

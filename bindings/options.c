@@ -22,5 +22,6 @@ space_options options_from_environment(void)
     options.decay_ms = (uint32_t)min_size(number_or("SLABMALLOC_DECAY_MS", options.decay_ms), UINT32_MAX / 2);
     options.large_bound_bytes = number_or("SLABMALLOC_CACHE_BYTES", options.large_bound_bytes);
     options.reserve_bytes = number_or("SLABMALLOC_RESERVE", options.reserve_bytes);
+    options.huge_pages = number_or("SLABMALLOC_HUGE_PAGES", 0) != 0;
     return options;
 }

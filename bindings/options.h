@@ -4,6 +4,7 @@
  *     SLABMALLOC_DECAY_MS     memory goes back when it has rested so long; 0: at once
  *     SLABMALLOC_CACHE_BYTES  large objects that rest, or an eighth of what is live
  *     SLABMALLOC_RESERVE      bytes of address space to begin with
+ *     SLABMALLOC_HUGE_PAGES   not 0: memory is put into huge pages, and goes back by whole ones
  * A value that is no number is as if it were not there: the launcher has complained already.
  */
 #ifndef SLABMALLOC_BINDINGS_OPTIONS_H

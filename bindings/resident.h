@@ -7,8 +7,13 @@
 
 #include <stddef.h>
 
-/* The process's PSS, from /proc/self/smaps_rollup; 0: the kernel does not say. It walks the page tables for it, some
- * 12 ms for each GiB that is resident. [any thread] */
-size_t resident_bytes(void);
+typedef struct resident_memory {
+    size_t bytes;      /* PSS; 0: the kernel does not say */
+    size_t huge_bytes; /* in transparent huge pages */
+} resident_memory;
+
+/* From /proc/self/smaps_rollup. The kernel walks the page tables for it, some 12 ms for each GiB that is resident. [any
+ * thread] */
+resident_memory resident_read(void);
 
 #endif

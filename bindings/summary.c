@@ -84,9 +84,13 @@ static void render_text(text *t, const row *rows, int count, const space_stats *
     add_count(t, 0, stats->live_objects);
     add(t, " blocks, mapped %.1f MiB, peak %.1f MiB, given back %.1f MiB\n", mebibytes(stats->mapped_bytes),
         mebibytes(stats->peak_mapped_bytes), mebibytes(stats->given_back_bytes));
-    size_t resident = resident_bytes();
-    if (resident != 0)
-        add(t, "  process  %.1f MiB resident (PSS)\n", mebibytes(resident));
+    resident_memory resident = resident_read();
+    if (resident.bytes != 0)
+        add(t, "  process  %.1f MiB resident (PSS)", mebibytes(resident.bytes));
+    if (resident.huge_bytes != 0)
+        add(t, ", %.1f MiB of it in huge pages", mebibytes(resident.huge_bytes));
+    if (resident.bytes != 0)
+        add(t, "\n");
 }
 
 static void add_field(text *t, const char *name, uint64_t value)
@@ -96,11 +100,13 @@ static void add_field(text *t, const char *name, uint64_t value)
 
 static void add_resident(text *t)
 {
-    size_t resident = resident_bytes();
-    if (resident != 0)
-        add_field(t, "resident_bytes", resident);
-    else
-        add(t, ", \"resident_bytes\": null");
+    resident_memory resident = resident_read();
+    if (resident.bytes != 0) {
+        add_field(t, "resident_bytes", resident.bytes);
+        add_field(t, "resident_huge_bytes", resident.huge_bytes);
+    } else {
+        add(t, ", \"resident_bytes\": null, \"resident_huge_bytes\": null");
+    }
 }
 
 static void render_json_domain(text *t, const row *r)
@@ -160,6 +166,8 @@ static void render_json(text *t, const row *rows, int count, const space_stats *
     add_field(t, "large_reused", stats->large_reused);
     add_field(t, "heaps", stats->heaps);
     add_field(t, "abandoned_heaps", stats->abandoned_heaps);
+    add(t, ", \"huge_pages\": \"%s\"", stats->huge_pages == NULL ? "off" : stats->huge_pages);
+    add_field(t, "huge_page_bytes", stats->huge_page_bytes);
     add_resident(t);
     render_json_classes(t, stats);
     add(t, "}\n");

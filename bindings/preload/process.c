@@ -183,6 +183,8 @@ __attribute__((constructor)) static void begin(void)
             say("obj and mem are not served: ", refusal);
         if (refusal_of_raw != NULL)
             say("raw is not served: ", refusal_of_raw);
+        if (process_space() != NULL && process_space()->huge_refusal != NULL)
+            say("huge pages are not used: ", process_space()->huge_refusal);
     }
     if (getenv("SLABMALLOC_NO_CHILDREN") != NULL)
         leave_children_alone();

@@ -16,14 +16,28 @@
 
 enum { ALL_UNITS = (1 << ARENA_CHUNK_UNITS) - 1, COMMIT_CHUNKS = 8, LIMIT_SHARE = 8 };
 
-/* In the order in which a unit is looked for: memory that is there first, and chunks that are in use already. */
-enum { RESTING_PARTIAL, RESTING_WHOLE, FREE_PARTIAL, FREE_WHOLE };
+/* In the order in which a unit is looked for: memory that is there first, and chunks and spans that are in use already.
+ * A chunk that is free as a whole is spare if its span is. */
+enum { RESTING_PARTIAL, RESTING_WHOLE, RESTING_SPARE, FREE_PARTIAL, FREE_WHOLE };
 
 /* The sets that a chunk with these units belongs to, a bit each. */
-static unsigned key_of(uint16_t free, uint16_t resting)
+static unsigned key_of(uint16_t free, uint16_t resting, bool is_spare)
 {
     unsigned is_whole = free == ALL_UNITS;
-    return (resting != 0 ? 1u << (RESTING_PARTIAL + is_whole) : 0) | (free != 0 ? 1u << (FREE_PARTIAL + is_whole) : 0);
+    return (resting != 0 ? 1u << (RESTING_PARTIAL + is_whole + is_spare) : 0) |
+           (free != 0 ? 1u << (FREE_PARTIAL + is_whole) : 0);
+}
+
+static size_t span_bytes(const arena *a) { return a->span_chunks * ARENA_CHUNK_BYTES; }
+
+static size_t span_begin(const arena *a, size_t chunk) { return chunk & ~(size_t)(a->span_chunks - 1); }
+
+static bool span_is_spare(const arena *a, size_t chunk)
+{
+    size_t begin = span_begin(a, chunk), free_chunks = 0;
+    for (size_t i = begin; i < begin + a->span_chunks; i++)
+        free_chunks += a->free[i] == ALL_UNITS;
+    return free_chunks == a->span_chunks;
 }
 
 /* Addresses that cost nothing yet, neither memory nor what the system promises of it. */
@@ -33,10 +47,12 @@ static void *reserve(size_t bytes)
     return memory == MAP_FAILED ? NULL : memory;
 }
 
-/* Chunks [committed, chunk] can be used from now on, and a few more if the system grants them; false: it does not. */
+/* The span of `chunk`, the first that is not committed, can be used from now on, and a few more if the system grants them;
+ * false: it does not. */
 static bool commit(arena *a, size_t chunk)
 {
-    for (size_t count = COMMIT_CHUNKS; count > 0; count = count > 1 ? 1 : 0) {
+    size_t least = a->span_chunks, most = max_size(COMMIT_CHUNKS, least);
+    for (size_t count = most; count > 0; count = count > least ? least : 0) {
         size_t end = min_size(chunk + count, a->chunk_count);
         char *begin = (char *)a->base + a->committed * ARENA_CHUNK_BYTES;
         if (mprotect(begin, (end - a->committed) * ARENA_CHUNK_BYTES, PROT_READ | PROT_WRITE) == 0) {
@@ -55,28 +71,40 @@ static size_t share_of_address_space(void)
     return is_limited ? max_size(limit.rlim_cur / LIMIT_SHARE, ARENA_CHUNK_BYTES) : SIZE_MAX;
 }
 
-static bool arena_try(arena *a, size_t bytes)
+/* `bytes` of addresses that begin at a multiple of `align`; NULL: the system refuses. */
+static char *reserve_aligned(size_t bytes, size_t align)
+{
+    char *range = reserve(bytes + align);
+    if (range == NULL)
+        return NULL;
+    char *base = (char *)align_up((uintptr_t)range, align), *end = range + bytes + align;
+    if (base > range)
+        munmap(range, (size_t)(base - range));
+    if (base + bytes != end)
+        munmap(base + bytes, (size_t)(end - base) - bytes);
+    return base;
+}
+
+static bool arena_try(arena *a, size_t bytes, size_t span, bool is_huge)
 {
     uint32_t chunks = (uint32_t)(bytes / ARENA_CHUNK_BYTES);
     bitset_shape shape = bitset_shape_of(chunks);
     size_t set_bytes = sizeof(word) * bitset_words(&shape);
     size_t tables_bytes =
         align_up(ARENA_SETS * set_bytes + 2 * sizeof(uint16_t) * (size_t)chunks, SLABMALLOC_MIN_PAGE_BYTES);
-    char *range = reserve(bytes + ARENA_CHUNK_BYTES);
-    char *tables = range == NULL ? NULL : slabmalloc_os_map(tables_bytes, SLABMALLOC_MIN_PAGE_BYTES, false);
+    char *base = reserve_aligned(bytes, span);
+    char *tables = base == NULL ? NULL : slabmalloc_os_map(tables_bytes, SLABMALLOC_MIN_PAGE_BYTES, false);
     if (tables == NULL) {
-        if (range != NULL)
-            munmap(range, bytes + ARENA_CHUNK_BYTES);
+        if (base != NULL)
+            munmap(base, bytes);
         return false;
     }
-    char *base = (char *)align_up((uintptr_t)range, ARENA_CHUNK_BYTES), *end = range + bytes + ARENA_CHUNK_BYTES;
-    if (base > range)
-        munmap(range, (size_t)(base - range));
-    if (base + bytes != end)
-        munmap(base + bytes, (size_t)(end - base) - bytes);
+    huge_refuse(tables, tables_bytes);
     *a = (arena){
         .base = (uintptr_t)base,
         .reserved_bytes = bytes,
+        .is_huge = is_huge,
+        .span_chunks = (uint32_t)(span / ARENA_CHUNK_BYTES),
         .chunk_count = chunks,
         .shape = shape,
         .tables = tables,
@@ -89,13 +117,21 @@ static bool arena_try(arena *a, size_t bytes)
     return true;
 }
 
-bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes)
+bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes, const huge_use *huge)
 {
+    size_t span = huge->is_wanted ? max_size(huge->bytes, ARENA_CHUNK_BYTES) : ARENA_CHUNK_BYTES;
     reserve_bytes = max_size(min_size(min_size(reserve_bytes, ARENA_MAX_BYTES), share_of_address_space()), least_bytes);
-    for (size_t bytes = align_up(reserve_bytes, ARENA_CHUNK_BYTES); bytes >= least_bytes;
-         bytes = align_up(bytes / 2, ARENA_CHUNK_BYTES))
-        if (arena_try(a, bytes))
+    for (size_t bytes = align_up(reserve_bytes, span); bytes >= least_bytes; bytes = align_up(bytes / 2, span)) {
+        if (arena_try(a, bytes, span, huge->is_wanted)) {
+            if (huge->is_wanted)
+                huge_advise((void *)a->base, bytes);
+            else
+                huge_refuse((void *)a->base, bytes);
             return true;
+        }
+        if (bytes == span)
+            break;
+    }
     return false;
 }
 
@@ -144,31 +180,57 @@ static size_t set_highest(const arena *a, const word *set)
     return index;
 }
 
+/* The chunk's span has become spare, or is so no more: the other chunks that are free as a whole are sorted anew. */
+static void span_sort(arena *a, size_t chunk, bool is_spare)
+{
+    size_t begin = span_begin(a, chunk);
+    for (size_t i = begin; i < begin + a->span_chunks; i++)
+        if (i != chunk && a->resting[i] != 0 && a->free[i] == ALL_UNITS) {
+            set_remove(a, a->sets[is_spare ? RESTING_WHOLE : RESTING_SPARE], i);
+            set_add(a, a->sets[is_spare ? RESTING_SPARE : RESTING_WHOLE], i);
+        }
+}
+
+/* Of the chunk's span, the units that may be purged. */
+static size_t span_spare_count(const arena *a, size_t chunk, bool is_spare)
+{
+    size_t begin = span_begin(a, chunk), count = 0;
+    for (size_t i = begin; (is_spare || !a->is_huge) && i < begin + a->span_chunks; i++)
+        count += word_count(a->resting[i]);
+    return count;
+}
+
 /* The chunk's units become these; its sets and the counts follow. */
 static void chunk_set(arena *a, size_t chunk, uint16_t free, uint16_t resting)
 {
-    unsigned old = key_of(a->free[chunk], a->resting[chunk]), new = key_of(free, resting);
+    bool was_spare = span_is_spare(a, chunk);
+    unsigned old = key_of(a->free[chunk], a->resting[chunk], was_spare);
+    a->spare_count -= span_spare_count(a, chunk, was_spare);
+    a->in_use_count += (size_t)word_count(a->free[chunk]) - word_count(free);
+    a->resting_count += (size_t)word_count(resting) - word_count(a->resting[chunk]);
+    a->free[chunk] = free;
+    a->resting[chunk] = resting;
+    bool is_spare = span_is_spare(a, chunk);
+    unsigned new = key_of(free, resting, is_spare);
+    a->spare_count += span_spare_count(a, chunk, is_spare);
     for (unsigned k = 0; k < ARENA_SETS; k++) {
         if ((old & ~new) >> k & 1)
             set_remove(a, a->sets[k], chunk);
         if ((new & ~old) >> k & 1)
             set_add(a, a->sets[k], chunk);
     }
-    a->in_use_count += (size_t)word_count(a->free[chunk]) - word_count(free);
-    a->resting_count += (size_t)word_count(resting) - word_count(a->resting[chunk]);
-    a->resting_low = min_size(a->resting_low, a->resting_count);
-    a->free[chunk] = free;
-    a->resting[chunk] = resting;
+    if (was_spare != is_spare)
+        span_sort(a, chunk, is_spare);
 }
 
 /* ---- pages ----------------------------------------------------------------------------------------------- */
 
-/* A chunk with a free unit, or that is free as a whole, into the arena's books if it is fresh; SIZE_MAX: there is none.
- */
+/* A chunk with a free unit, or that is free as a whole; a fresh span comes into the arena's books for it. SIZE_MAX: there
+ * is none. */
 static size_t chunk_choose(arena *a, bool is_whole)
 {
-    static const uint8_t any[] = {RESTING_PARTIAL, RESTING_WHOLE, FREE_PARTIAL, FREE_WHOLE};
-    static const uint8_t whole[] = {RESTING_WHOLE, FREE_WHOLE};
+    static const uint8_t any[] = {RESTING_PARTIAL, RESTING_WHOLE, RESTING_SPARE, FREE_PARTIAL, FREE_WHOLE};
+    static const uint8_t whole[] = {RESTING_WHOLE, RESTING_SPARE, FREE_WHOLE};
     for (size_t i = 0; i < (is_whole ? sizeof whole : sizeof any); i++) {
         size_t chunk = set_lowest(a, a->sets[is_whole ? whole[i] : any[i]]);
         if (chunk != SIZE_MAX)
@@ -177,10 +239,20 @@ static size_t chunk_choose(arena *a, bool is_whole)
     size_t chunk = arena_fresh(a);
     if (chunk == a->chunk_count || (chunk == a->committed && !commit(a, chunk)))
         return SIZE_MAX;
-    atomic_store_explicit(&a->fresh, (uint32_t)chunk + 1, memory_order_relaxed);
-    a->in_use_count += ARENA_CHUNK_UNITS; /* as a chunk that chunk_set is about to free */
-    chunk_set(a, chunk, ALL_UNITS, 0);
+    atomic_store_explicit(&a->fresh, (uint32_t)chunk + a->span_chunks, memory_order_relaxed);
+    for (size_t i = chunk; i < chunk + a->span_chunks; i++) {
+        a->in_use_count += ARENA_CHUNK_UNITS; /* as a chunk that chunk_set is about to free */
+        chunk_set(a, i, ALL_UNITS, 0);
+    }
     return chunk;
+}
+
+/* All units of the chunk's span, none of which is in use, have memory from now on, or none has. */
+static void span_set(arena *a, size_t chunk, uint16_t resting)
+{
+    size_t begin = span_begin(a, chunk);
+    for (size_t i = begin; i < begin + a->span_chunks; i++)
+        chunk_set(a, i, ALL_UNITS, resting);
 }
 
 void *arena_take(arena *a, size_t page_bytes)
@@ -190,10 +262,13 @@ void *arena_take(arena *a, size_t page_bytes)
     size_t chunk = chunk_choose(a, is_whole);
     if (chunk == SIZE_MAX)
         return NULL;
+    if (a->is_huge && a->resting[chunk] == 0)
+        span_set(a, chunk, ALL_UNITS);
     uint16_t free = a->free[chunk], resting = a->resting[chunk];
     size_t unit = is_whole ? 0 : word_lowest(resting != 0 ? resting : free);
     uint16_t taken = (uint16_t)(is_whole ? ALL_UNITS : 1 << unit);
     chunk_set(a, chunk, free & (uint16_t)~taken, resting & (uint16_t)~taken);
+    a->spare_low = min_size(a->spare_low, a->spare_count);
     a->peak_count = max_size(a->peak_count, a->in_use_count + a->resting_count);
     return (void *)(a->base + chunk * ARENA_CHUNK_BYTES + unit * ARENA_UNIT_BYTES);
 }
@@ -207,47 +282,84 @@ void arena_give(arena *a, void *page, size_t page_bytes)
     chunk_set(a, chunk, a->free[chunk] | given, a->resting[chunk] | given);
 }
 
+/* Memory that is locked stays, for whoever takes the units. */
+static size_t purge(void *memory, size_t bytes) { return slabmalloc_os_purge(memory, bytes) == 0 ? bytes : 0; }
+
+/* The highest spare span; 0: there is none. Adds the bytes that went. */
+static size_t purge_span(arena *a, size_t *bytes)
+{
+    size_t chunk = set_highest(a, a->sets[RESTING_SPARE]);
+    if (chunk == SIZE_MAX)
+        return 0;
+    *bytes += purge((void *)(a->base + span_begin(a, chunk) * ARENA_CHUNK_BYTES), span_bytes(a));
+    span_set(a, chunk, 0);
+    return span_bytes(a) / ARENA_UNIT_BYTES;
+}
+
+/* Up to `count` units of the highest run of neighbours, in one call; 0: nothing rests. */
+static size_t purge_run(arena *a, size_t count, size_t *bytes)
+{
+    size_t whole = set_highest(a, a->sets[RESTING_SPARE]), partial = set_highest(a, a->sets[RESTING_PARTIAL]);
+    size_t chunk = whole == SIZE_MAX || (partial != SIZE_MAX && partial > whole) ? partial : whole;
+    if (chunk == SIZE_MAX)
+        return 0;
+    uint16_t resting = a->resting[chunk];
+    size_t end = WORD_BITS - (size_t)__builtin_clzll(resting), begin = end - 1;
+    while (begin > 0 && (resting >> (begin - 1) & 1) != 0 && end - begin < count)
+        begin--;
+    *bytes += purge((void *)(a->base + chunk * ARENA_CHUNK_BYTES + begin * ARENA_UNIT_BYTES),
+                    (end - begin) * ARENA_UNIT_BYTES);
+    chunk_set(a, chunk, a->free[chunk], resting & (uint16_t)((1u << begin) - 1));
+    return end - begin;
+}
+
 size_t arena_purge(arena *a, size_t count)
 {
-    size_t bytes = 0;
-    while (count > 0 && a->resting_count > 0) {
-        size_t whole = set_highest(a, a->sets[RESTING_WHOLE]), partial = set_highest(a, a->sets[RESTING_PARTIAL]);
-        size_t chunk = whole == SIZE_MAX || (partial != SIZE_MAX && partial > whole) ? partial : whole;
-        uint16_t resting = a->resting[chunk];
-        /* The highest run of neighbours, in one call. */
-        size_t end = WORD_BITS - (size_t)__builtin_clzll(resting), begin = end - 1;
-        while (begin > 0 && (resting >> (begin - 1) & 1) != 0 && end - begin < count)
-            begin--;
-        size_t run_bytes = (end - begin) * ARENA_UNIT_BYTES;
-        void *run = (void *)(a->base + chunk * ARENA_CHUNK_BYTES + begin * ARENA_UNIT_BYTES);
-        bytes += slabmalloc_os_purge(run, run_bytes) == 0 ? run_bytes : 0; /* locked memory stays, for who takes it */
-        chunk_set(a, chunk, a->free[chunk], resting & (uint16_t)((1u << begin) - 1));
-        count -= end - begin;
+    size_t purged = 0, bytes = 0;
+    while (purged < count) {
+        size_t more = a->is_huge ? purge_span(a, &bytes) : purge_run(a, count - purged, &bytes);
+        if (more == 0)
+            break;
+        purged += more;
     }
+    a->spare_low = min_size(a->spare_low, a->spare_count);
     a->purged_bytes += bytes;
     return bytes;
 }
 
 size_t arena_note_low(arena *a)
 {
-    size_t low = a->resting_low;
-    a->resting_low = a->resting_count;
+    size_t low = a->spare_low;
+    a->spare_low = a->spare_count;
     return low;
+}
+
+/* Of a span in huge pages: what is free rests, or the span is purged. */
+static bool span_is_valid(const arena *a, size_t chunk)
+{
+    size_t begin = span_begin(a, chunk), resting_chunks = 0, purged_chunks = 0;
+    for (size_t i = begin; i < begin + a->span_chunks; i++) {
+        resting_chunks += a->resting[i] == a->free[i];
+        purged_chunks += a->resting[i] == 0 && a->free[i] == ALL_UNITS;
+    }
+    return resting_chunks == a->span_chunks || purged_chunks == a->span_chunks;
 }
 
 bool arena_is_valid(const arena *a)
 {
-    size_t free_count = 0, resting_count = 0;
+    size_t free_count = 0, resting_count = 0, spare_count = 0;
     for (size_t chunk = 0; chunk < arena_fresh(a); chunk++) {
-        unsigned key = key_of(a->free[chunk], a->resting[chunk]);
-        if ((a->resting[chunk] & ~a->free[chunk]) != 0)
+        bool is_spare = span_is_spare(a, chunk);
+        unsigned key = key_of(a->free[chunk], a->resting[chunk], is_spare);
+        if ((a->resting[chunk] & ~a->free[chunk]) != 0 || (a->is_huge && !span_is_valid(a, chunk)))
             return false;
         for (unsigned k = 0; k < ARENA_SETS; k++)
             if (bitset_has(a->sets[k], chunk) != (key >> k & 1))
                 return false;
         free_count += word_count(a->free[chunk]);
         resting_count += word_count(a->resting[chunk]);
+        spare_count += a->is_huge && !is_spare ? 0 : word_count(a->resting[chunk]);
     }
-    return resting_count == a->resting_count &&
+    return resting_count == a->resting_count && spare_count == a->spare_count &&
            free_count + a->in_use_count == (size_t)arena_fresh(a) * ARENA_CHUNK_UNITS;
 }

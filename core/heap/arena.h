@@ -10,24 +10,31 @@
  *     purged   back without physical memory, or never used yet (chunks >= fresh)
  *     mapped = (in use + resting) x unit
  * By chunk c < fresh:  resting[c] is a subset of free[c];  sets[k] has c  <=>  its key (see arena.c) has k.
+ *
+ * Memory comes and goes by spans: of a unit, kept out of huge pages, or, if those are wanted, of a huge page (a chunk at
+ * least). Then a span is purged as a whole, when none of its units is in use, and comes as a whole with the first that
+ * is: of each span, all free units rest or all units are purged. `spare_count` of the units that rest may be purged.
  * Whoever calls holds the lock of the space that the arena belongs to.
  */
 #ifndef SLABMALLOC_HEAP_ARENA_H
 #define SLABMALLOC_HEAP_ARENA_H
 
 #include "slab/bitset.h"
+#include "slab/huge.h"
 #include "slabmalloc.h"
 
 #define ARENA_UNIT_BYTES ((size_t)64 * 1024)
 #define ARENA_CHUNK_BYTES ((size_t)1024 * 1024)
 
-enum { ARENA_CHUNK_UNITS = 16, ARENA_SETS = 4 };
+enum { ARENA_CHUNK_UNITS = 16, ARENA_SETS = 5 };
 
 _Static_assert(ARENA_UNIT_BYTES *ARENA_CHUNK_UNITS == ARENA_CHUNK_BYTES, "a chunk is its units");
 
 typedef struct arena {
     uintptr_t base;
     size_t reserved_bytes;
+    bool is_huge;
+    uint32_t span_chunks;            /* a huge page's; 1 without them */
     uint32_t chunk_count, committed; /* chunks from `committed` on are addresses and no more: fresh <= committed */
     _Atomic uint32_t fresh;          /* chunks from here on were never handed out */
     uint16_t *free, *resting;        /* by chunk, a bit per unit */
@@ -36,21 +43,21 @@ typedef struct arena {
     void *tables;
     size_t tables_bytes;
     size_t in_use_count, resting_count, peak_count; /* units; the peak of the first two together */
-    size_t resting_low;                             /* the least resting_count since arena_note_low */
+    size_t spare_count, spare_low;                  /* its least since arena_note_low */
     uint64_t purged_bytes;                          /* so far */
 } arena;
 
 /* `reserve_bytes` of address space, or an eighth of what RLIMIT_AS allows, halved until the system grants it; false:
  * not even `least_bytes`. */
-bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes);
+bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes, const huge_use *huge);
 void arena_end(arena *a);
 /* A page of one unit or of one chunk, resting memory and low addresses first; NULL: the range is used up. */
 void *arena_take(arena *a, size_t page_bytes);
 /* The page rests. */
 void arena_give(arena *a, void *page, size_t page_bytes);
-/* Purges up to `count` resting units, the highest first; returns bytes. */
+/* Purges up to `count` units, the highest first; returns bytes: up to a span more. */
 size_t arena_purge(arena *a, size_t count);
-/* How many units rested all the time since the call before. */
+/* How many units could have been purged all the time since the call before. */
 size_t arena_note_low(arena *a);
 bool arena_is_valid(const arena *a);
 

@@ -6,7 +6,8 @@
  * in the space, which purges what was not needed for a while (space.c). Slabs with some free slots are swept:
  * heap_tick, which the callers owe the heap now and then, visits some in the order of their addresses, and purges the
  * OS pages without a live object in those that have not changed since the visit before. A round of visits begins half a
- * decay after the one before, at the earliest; when SWEEP_ROUNDS have gone by since a slab drained, one and a half.
+ * decay after the one before, at the earliest; when SWEEP_ROUNDS have gone by since a slab drained, one and a half. In
+ * huge pages nothing is swept: no memory would become free by it.
  *
  * No tick takes long: it ends when a millisecond has passed, and a step of it is a fraction of that.
  */
@@ -166,7 +167,8 @@ static bool sweep(heap *h, uint64_t now_ms)
             return false;
         h->rounds_left -= h->rounds_left > 0;
         h->next_round_ms = now_ms + h->space->options.decay_ms / 2;
-        h->visits_left = all_units(h->space);
+        h->visits_left =
+            h->space->huge.is_wanted ? 0 : all_units(h->space); /* OS pages of huge ones don't go by themselves */
         h->collects_left = h->view.zone->classes.count;
     }
     if (h->collects_left > 0)
@@ -202,7 +204,8 @@ static void trim_own(heap *h)
     h->is_busy = true;
     slabmalloc_zone_collect(h->view.zone);
     reclaim(h, SIZE_MAX, SIZE_MAX);
-    for (uint32_t i = 0; i < atomic_load_explicit(&h->space->range_count, memory_order_acquire); i++) {
+    uint32_t swept = h->space->huge.is_wanted ? 0 : atomic_load_explicit(&h->space->range_count, memory_order_acquire);
+    for (uint32_t i = 0; i < swept; i++) {
         range *r = &h->space->ranges[i];
         for (size_t unit = 0; unit < units_in_use(r); unit++) {
             slab *s = own_slab_at(h, r, unit);

@@ -125,6 +125,8 @@ typedef struct space_stats {
     size_t large_objects, large_bytes; /* of the live ones */
     uint64_t large_reused;             /* large objects served from what rested */
     size_t heaps, abandoned_heaps;
+    size_t huge_page_bytes; /* memory of pages goes back by so many; 0: they are in no huge pages */
+    const char *huge_pages; /* "on", "off", or why they are off although they are wanted */
     space_class_stats classes[SPACE_CLASSES];
 } space_stats;
 

@@ -10,8 +10,8 @@
 
 enum { FIRST_BUCKETS = 256, WASTE_SHARE = 4, LIVE_SHARE = 8 };
 
-/* One step of giving back: about a quarter of a millisecond of the kernel's time. Who takes or frees so many bytes pays
- * for as many, and a step at most besides, however large the blocks are that go for them. */
+/* One step of giving back: about a quarter of a millisecond of the kernel's time. (A huge page takes no longer.) Who takes
+ * or frees so many bytes pays for as many, and a step at most besides, however large the blocks are that go for them. */
 #define DECAY_STEP_BYTES ((size_t)2 << 20)
 
 struct large_block {
@@ -36,9 +36,9 @@ static large_block **find(const large_space *l, uintptr_t address)
     return at;
 }
 
-bool large_init(large_space *l)
+bool large_init(large_space *l, const huge_use *huge)
 {
-    *l = (large_space){.bucket_count = FIRST_BUCKETS};
+    *l = (large_space){.bucket_count = FIRST_BUCKETS, .huge = *huge};
     pthread_mutex_init(&l->lock, NULL);
     store_init(&l->store);
     l->buckets = store_take(&l->store, FIRST_BUCKETS * sizeof(large_block *));
@@ -60,6 +60,45 @@ static void record_delete(large_space *l, large_block *b)
 {
     b->next = l->unused;
     l->unused = b;
+}
+
+/* ---- huge pages ------------------------------------------------------------------------------------------ */
+
+static bool may_be_huge(const large_space *l, size_t bytes) { return l->huge.bytes != 0 && bytes >= l->huge.bytes; }
+
+/* Memory that has just come, or has just got this length. */
+static void advise(const large_space *l, uintptr_t address, size_t bytes)
+{
+    if (l->huge.is_wanted && may_be_huge(l, bytes))
+        huge_advise((void *)address, bytes);
+    else if (l->huge.is_unasked && !may_be_huge(l, bytes))
+        huge_refuse((void *)address, bytes); /* with its neighbours it could be part of one */
+}
+
+/* Memory of a block is about to go back: no huge page reaches across its ends. */
+static void cut_ends(const large_space *l, uintptr_t begin, uintptr_t end)
+{
+    if (l->huge.bytes != 0 && begin % l->huge.bytes != 0)
+        huge_cut(begin);
+    if (l->huge.bytes != 0 && end % l->huge.bytes != 0)
+        huge_cut(end - 1);
+}
+
+/* slabmalloc_os_remap of a block. */
+static void *remap(const large_space *l, uintptr_t address, size_t old_bytes, size_t new_bytes)
+{
+    void *object = (void *)address, *moved;
+    if (new_bytes < old_bytes) {
+        if (may_be_huge(l, old_bytes))
+            cut_ends(l, address + new_bytes, address + old_bytes);
+        moved = slabmalloc_os_remap(object, old_bytes, new_bytes);
+    } else {
+        moved = may_be_huge(l, new_bytes) ? os_grow(object, old_bytes, new_bytes, l->huge.bytes)
+                                          : slabmalloc_os_remap(object, old_bytes, new_bytes);
+    }
+    if (moved != NULL && may_be_huge(l, old_bytes) != may_be_huge(l, new_bytes))
+        advise(l, (uintptr_t)moved, new_bytes);
+    return moved;
 }
 
 /* ---- resting blocks -------------------------------------------------------------------------------------- */
@@ -88,6 +127,8 @@ static size_t rest_unmap(large_space *l, large_block *b)
 {
     size_t held = b->bytes - b->purged_bytes;
     rest_end(l, b);
+    if (may_be_huge(l, b->bytes))
+        cut_ends(l, b->address, b->address + held);
     if (slabmalloc_os_unmap((void *)b->address, b->bytes) == 0) {
         record_delete(l, b);
     } else {
@@ -106,9 +147,14 @@ static size_t rest_unmap(large_space *l, large_block *b)
  * more. Returns the bytes that went. */
 static size_t rest_step(large_space *l, large_block *b)
 {
-    uintptr_t end = b->address + b->bytes - b->purged_bytes, begin = (end - 1) & ~(uintptr_t)(DECAY_STEP_BYTES - 1);
+    size_t step = max_size(DECAY_STEP_BYTES, l->huge.bytes);
+    uintptr_t end = b->address + b->bytes - b->purged_bytes, begin = (end - 1) & ~(uintptr_t)(step - 1);
     size_t bytes = end - begin;
-    if (begin <= b->address || slabmalloc_os_purge((void *)begin, bytes) != 0)
+    if (begin <= b->address)
+        return rest_unmap(l, b);
+    if (may_be_huge(l, b->bytes))
+        cut_ends(l, begin, end);
+    if (slabmalloc_os_purge((void *)begin, bytes) != 0)
         return rest_unmap(l, b);
     b->purged_bytes += bytes;
     l->resting_bytes -= bytes;
@@ -156,7 +202,7 @@ static large_block *rest_take(large_space *l, size_t bytes, size_t align)
     if (b == NULL)
         return NULL;
     if (b->bytes < bytes) {
-        void *grown = slabmalloc_os_remap((void *)b->address, b->bytes, bytes);
+        void *grown = remap(l, b->address, b->bytes, bytes);
         if (grown == NULL)
             return NULL;
         l->resting_bytes += bytes - b->bytes;
@@ -220,14 +266,20 @@ static large_block *fresh_take(large_space *l, size_t bytes, size_t align)
     b = record_new(l);
     if (b == NULL)
         return NULL;
-    do
-        b->address = (uintptr_t)slabmalloc_os_map(bytes, max_size(align, SLABMALLOC_MIN_PAGE_BYTES), false);
-    while (b->address == 0 && l->oldest != NULL && rest_unmap(l, l->oldest) > 0);
+    align = max_size(align, SLABMALLOC_MIN_PAGE_BYTES);
+    b->address = may_be_huge(l, bytes) ? (uintptr_t)slabmalloc_os_map(bytes, max_size(align, l->huge.bytes), false) : 0;
+    while (b->address == 0) {
+        b->address = (uintptr_t)slabmalloc_os_map(bytes, align, false);
+        if (b->address == 0 && (l->oldest == NULL || rest_unmap(l, l->oldest) == 0))
+            break;
+    }
     b->bytes = b->purged_bytes = bytes;
-    if (b->address != 0)
-        return b;
-    record_delete(l, b);
-    return NULL;
+    if (b->address == 0) {
+        record_delete(l, b);
+        return NULL;
+    }
+    advise(l, b->address, bytes);
+    return b;
 }
 
 static void *allocate_locked(large_space *l, size_t bytes, size_t align, bool *is_zero)
@@ -247,10 +299,12 @@ void *large_allocate(large_space *l, size_t bytes, size_t align, bool *is_zero)
 {
     if (bytes > SIZE_MAX / 2 || align > SIZE_MAX / 4)
         return NULL;
+    int kept = errno; /* a refusal may be followed by something that is granted */
     bytes = align_up(max_size(bytes, 1), os_page_bytes());
     pthread_mutex_lock(&l->lock);
     void *object = allocate_locked(l, bytes, align, is_zero);
     pthread_mutex_unlock(&l->lock);
+    errno = kept;
     return object;
 }
 
@@ -283,11 +337,11 @@ size_t large_usable_bytes(large_space *l, const void *object)
 }
 
 /* The block by the kernel to another size; what rests goes back if there is no room otherwise. NULL: it refuses. */
-static void *remap(large_space *l, const large_block *b, size_t bytes)
+static void *resize(large_space *l, const large_block *b, size_t bytes)
 {
     void *moved;
     do
-        moved = slabmalloc_os_remap((void *)b->address, b->bytes, bytes);
+        moved = remap(l, b->address, b->bytes, bytes);
     while (moved == NULL && (errno == ENOMEM || errno == EAGAIN) && l->oldest != NULL && rest_unmap(l, l->oldest) > 0);
     return moved;
 }
@@ -296,12 +350,13 @@ void *large_resize(large_space *l, void *object, size_t bytes)
 {
     if (bytes > SIZE_MAX / 2)
         return NULL;
+    int kept = errno;
     bytes = align_up(max_size(bytes, 1), os_page_bytes());
     void *moved = NULL;
     pthread_mutex_lock(&l->lock);
     large_block **at = find(l, (uintptr_t)object), *b = *at;
     if (b != NULL) {
-        moved = b->bytes == bytes ? object : remap(l, b, bytes);
+        moved = b->bytes == bytes ? object : resize(l, b, bytes);
         if (moved != NULL) {
             leave(l, at);
             l->given_back_bytes += b->bytes > bytes ? b->bytes - bytes : 0;
@@ -311,6 +366,7 @@ void *large_resize(large_space *l, void *object, size_t bytes)
         }
     }
     pthread_mutex_unlock(&l->lock);
+    errno = kept;
     return moved;
 }
 

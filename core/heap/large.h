@@ -9,12 +9,16 @@
  *     resting_bytes <= max(bound, (all that is live) / 8, the newest block)
  * And fresh memory is paid for with what rests: as long as anything rests, live_bytes + resting_bytes do not rise above
  * peak_bytes.
+ *
+ * Huge pages. What lies in one, on the program's advice, the machine's setting or ours (huge.h), goes back as a whole or
+ * is cut before. A block of the length of one begins where one may begin, and where it moves it takes them along.
  */
 #ifndef SLABMALLOC_HEAP_LARGE_H
 #define SLABMALLOC_HEAP_LARGE_H
 
 #include <pthread.h>
 
+#include "slab/huge.h"
 #include "slab/pager.h"
 
 typedef struct large_block large_block;
@@ -22,6 +26,7 @@ typedef struct large_block large_block;
 typedef struct large_space {
     pthread_mutex_t lock;
     store store;
+    huge_use huge;
     large_block **buckets; /* by address: live blocks */
     size_t bucket_count, live_count;
     large_block *unused;
@@ -31,11 +36,13 @@ typedef struct large_space {
     uint64_t served_count, reused_count, given_back_bytes;
 } large_space;
 
-bool large_init(large_space *l);
+bool large_init(large_space *l, const huge_use *huge);
 /* Every block goes back to the system, live ones too. */
 void large_end(large_space *l);
 
-/* At least `bytes`, aligned to `align` (a power of two); NULL: the system refuses. *is_zero: its contents are zero. */
+/* All of these leave errno alone.
+ *
+ * At least `bytes`, aligned to `align` (a power of two); NULL: the system refuses. *is_zero: its contents are zero. */
 void *large_allocate(large_space *l, size_t bytes, size_t align, bool *is_zero);
 /* How much may rest, and since when this does. */
 typedef struct large_rest {

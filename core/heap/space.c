@@ -22,9 +22,9 @@ enum { REST_UNITS = 1024, REST_SHARE = 8 };
 
 /* ---- ranges ---------------------------------------------------------------------------------------------- */
 
-static bool range_init(range *r, size_t reserve_bytes, size_t least_bytes)
+static bool range_init(range *r, size_t reserve_bytes, size_t least_bytes, const huge_use *huge)
 {
-    if (!arena_init(&r->arena, reserve_bytes, least_bytes))
+    if (!arena_init(&r->arena, reserve_bytes, least_bytes, huge))
         return false;
     size_t units = r->arena.reserved_bytes / ARENA_UNIT_BYTES;
     r->tables_bytes = align_up(units * (sizeof(slab *) + 2 * sizeof(uint16_t)), SLABMALLOC_MIN_PAGE_BYTES);
@@ -33,6 +33,7 @@ static bool range_init(range *r, size_t reserve_bytes, size_t least_bytes)
         arena_end(&r->arena);
         return false;
     }
+    huge_refuse((void *)r->slabs, r->tables_bytes); /* little of it is ever touched */
     r->purged = (uint16_t *)(r->slabs + units);
     r->seen = r->purged + units;
     return true;
@@ -51,7 +52,7 @@ static bool range_add(space *s)
     uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
     const arena *last = &s->ranges[count - 1].arena;
     if (count >= s->options.max_ranges || arena_fresh(last) < last->chunk_count ||
-        !range_init(&s->ranges[count], s->ranges[0].arena.reserved_bytes, ARENA_CHUNK_BYTES * 4))
+        !range_init(&s->ranges[count], s->ranges[0].arena.reserved_bytes, RESERVE_LEAST_BYTES, &s->huge))
         return false;
     atomic_store_explicit(&s->range_count, count + 1, memory_order_release);
     return true;
@@ -62,7 +63,11 @@ static bool range_add(space *s)
 space_options space_options_default(void)
 {
     return (space_options){
-        .max_ranges = SPACE_MAX_RANGES, .decay_ms = DECAY_MS, .large_bound_bytes = LARGE_BOUND_BYTES};
+        .max_ranges = SPACE_MAX_RANGES,
+        .decay_ms = DECAY_MS,
+        .large_bound_bytes = LARGE_BOUND_BYTES,
+        .machine = huge_machine_now(),
+    };
 }
 
 space *space_create(const space_options *options)
@@ -72,12 +77,13 @@ space *space_create(const space_options *options)
     if (s == NULL)
         return NULL;
     s->options = *options;
+    s->huge_refusal = huge_use_of(&s->huge, &options->machine, options->huge_pages);
     size_t reserve = options->reserve_bytes == 0 ? RESERVE_BYTES : options->reserve_bytes;
-    if (!range_init(&s->ranges[0], reserve, RESERVE_LEAST_BYTES)) {
+    if (!range_init(&s->ranges[0], reserve, RESERVE_LEAST_BYTES, &s->huge)) {
         slabmalloc_os_unmap(s, bytes);
         return NULL;
     }
-    if (!large_init(&s->large)) {
+    if (!large_init(&s->large, &s->huge)) {
         range_end(&s->ranges[0]);
         slabmalloc_os_unmap(s, bytes);
         return NULL;
@@ -102,32 +108,36 @@ void space_destroy(space *s)
 
 /* ---- pages ----------------------------------------------------------------------------------------------- */
 
-/* [lock] */
-static void *take_from_ranges(space *s, size_t page_bytes)
+/* Adds what memory the system has to give for it. [lock] */
+static void *take_from_ranges(space *s, size_t page_bytes, size_t *fresh_bytes)
 {
     void *page = NULL;
     uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
-    for (uint32_t i = 0; page == NULL && i < count; i++)
-        page = arena_take(&s->ranges[i].arena, page_bytes);
+    for (uint32_t i = 0; page == NULL && i < count; i++) {
+        arena *a = &s->ranges[i].arena;
+        size_t before = a->in_use_count + a->resting_count;
+        page = arena_take(a, page_bytes);
+        *fresh_bytes += (a->in_use_count + a->resting_count - before) * ARENA_UNIT_BYTES;
+    }
     return page;
 }
 
 void *space_take_page(space *s, size_t page_bytes)
 {
     pthread_mutex_lock(&s->lock);
-    bool is_fresh = s->ranges[0].arena.resting_count < page_bytes / ARENA_UNIT_BYTES;
-    void *page = take_from_ranges(s, page_bytes);
+    size_t fresh_bytes = 0;
+    void *page = take_from_ranges(s, page_bytes, &fresh_bytes);
     if (page == NULL && range_add(s))
-        page = take_from_ranges(s, page_bytes);
+        page = take_from_ranges(s, page_bytes, &fresh_bytes);
     if (page == NULL && large_trim(&s->large) > 0) { /* memory and addresses that rest */
         range_add(s);
-        page = take_from_ranges(s, page_bytes);
+        page = take_from_ranges(s, page_bytes, &fresh_bytes);
     }
     if (page != NULL)
         atomic_fetch_add_explicit(&s->in_use_bytes, page_bytes, memory_order_relaxed);
     pthread_mutex_unlock(&s->lock);
-    if (is_fresh)
-        large_shed(&s->large, page_bytes);
+    if (fresh_bytes > 0)
+        large_shed(&s->large, fresh_bytes);
     return page;
 }
 
@@ -138,8 +148,8 @@ void space_give_page(space *s, void *page, size_t page_bytes)
     arena_give(&r->arena, page, page_bytes);
     /* A page comes, a page or two too many go: no burst of frees is followed by a long pause. */
     size_t bound = max_size(REST_UNITS, r->arena.in_use_count / REST_SHARE);
-    if (r->arena.resting_count > bound)
-        arena_purge(&r->arena, min_size(r->arena.resting_count - bound, 2 * page_bytes / ARENA_UNIT_BYTES));
+    if (r->arena.spare_count > bound)
+        arena_purge(&r->arena, min_size(r->arena.spare_count - bound, 2 * page_bytes / ARENA_UNIT_BYTES));
     atomic_fetch_sub_explicit(&s->in_use_bytes, page_bytes, memory_order_relaxed);
     if (s->options.decay_ms == 0)
         arena_purge(&r->arena, SIZE_MAX);
@@ -176,8 +186,8 @@ static bool decay_arenas(space *s, uint64_t now_ms)
     size_t step = min_size(s->to_purge, DECAY_STEP_UNITS);
     for (uint32_t i = count; i-- > 0 && step > 0;) {
         size_t purged = arena_purge(&s->ranges[i].arena, step) / ARENA_UNIT_BYTES;
-        step -= purged;
-        s->to_purge -= purged;
+        step -= min_size(step, purged);
+        s->to_purge -= min_size(s->to_purge, purged);
     }
     if (step > 0)
         s->to_purge = 0;

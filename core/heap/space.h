@@ -35,6 +35,8 @@ typedef struct space_options {
     uint32_t max_ranges;      /* 1 ... SPACE_MAX_RANGES */
     uint32_t decay_ms;        /* memory goes back when it has rested so long; 0: at once */
     size_t large_bound_bytes; /* large objects that rest: at most so many bytes, or an eighth of what is live */
+    bool huge_pages;          /* memory is put into huge pages, and goes back by whole ones */
+    huge_machine machine;     /* as it is */
 } space_options;
 
 typedef struct space {
@@ -49,8 +51,10 @@ typedef struct space {
     _Atomic uint64_t frees_without_heap; /* of threads that have none; [any thread] */
     _Atomic uint64_t trims;              /* so far */
     space_options options;
-    uint64_t next_decay_ms; /* when the next window of the arenas' decay ends */
-    size_t to_purge;        /* units that rested during all of the window before */
+    huge_use huge;
+    const char *huge_refusal; /* NULL, or why huge pages are wanted and not used */
+    uint64_t next_decay_ms;   /* when the next window of the arenas' decay ends */
+    size_t to_purge;          /* units that could have been purged during all of the window before */
 } space;
 
 space_options space_options_default(void);

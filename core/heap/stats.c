@@ -55,7 +55,12 @@ static void count_heaps(space_stats *stats, const space *s)
 
 space_stats space_statistics(space *s)
 {
-    space_stats stats = {.live_objects = 0};
+    space_stats stats = {
+        .huge_page_bytes = s->huge.is_wanted ? s->huge.bytes : 0,
+        .huge_pages = s->huge.is_wanted         ? "on"
+                      : s->huge_refusal != NULL ? s->huge_refusal
+                                                : "off",
+    };
     pthread_mutex_lock(&s->lock);
     pthread_mutex_lock(&s->large.lock);
     for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++)

@@ -61,11 +61,13 @@ void *slabmalloc_os_map(size_t bytes, size_t align, bool huge)
         }
         return memory;
     }
-    void *memory = map_anonymous(bytes, MAP_NORESERVE);
+    /* Since Linux 6.7 what is some huge pages long is mostly aligned to them as it comes. */
+    size_t span = align_up(bytes, align);
+    void *memory = map_anonymous(span, MAP_NORESERVE);
     if (memory == NULL || (uintptr_t)memory % align == 0)
-        return memory;
-    munmap(memory, bytes);
-    size_t span = bytes + align;
+        return memory == NULL ? NULL : trim_to_aligned(memory, span, bytes, align);
+    munmap(memory, span);
+    span = bytes + align;
     memory = map_anonymous(span, MAP_NORESERVE);
     return memory == NULL ? NULL : trim_to_aligned(memory, span, bytes, align);
 }
@@ -109,6 +111,37 @@ void *slabmalloc_os_remap(void *memory, size_t old_bytes, size_t new_bytes)
 {
     void *moved = mremap(memory, old_bytes, new_bytes, MREMAP_MAYMOVE);
     return moved == MAP_FAILED ? NULL : moved;
+}
+
+/* Gives up addresses that were reserved as the target of a move which failed: the system may have freed them by now, and
+ * somebody else may have them. Taking them once more shows whether they are free; if not they stay reserved. */
+static void unreserve(void *memory, size_t bytes)
+{
+    void *taken =
+        mmap(memory, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    if (taken != MAP_FAILED)
+        munmap(taken, bytes);
+}
+
+void *os_grow(void *memory, size_t old_bytes, size_t new_bytes, size_t align)
+{
+    void *grown = mremap(memory, old_bytes, new_bytes, 0);
+    if (grown != MAP_FAILED)
+        return grown;
+    if (errno == EFAULT) /* no single mapping: to move it fails as well */
+        return NULL;
+    size_t offset = old_bytes < align ? 0 : (uintptr_t)memory % align, span = new_bytes + offset + align;
+    char *reserved = mmap(NULL, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reserved == MAP_FAILED)
+        return slabmalloc_os_remap(memory, old_bytes, new_bytes);
+    char *target = (char *)trim_to_aligned(reserved, span, offset + new_bytes, align) + offset;
+    if (offset > 0)
+        munmap(target - offset, offset);
+    grown = mremap(memory, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, target);
+    if (grown != MAP_FAILED)
+        return grown;
+    unreserve(target, new_bytes);
+    return NULL;
 }
 
 /* ---- the system pager: large pages are mappings of their own, small ones are carved from chunks ------------ */

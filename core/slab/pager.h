@@ -28,4 +28,9 @@ void *store_take(store *s, size_t bytes);
 
 size_t os_page_bytes(void);
 
+/* As slabmalloc_os_remap, for memory that grows. Where it has to move, to an address that lies to multiples of `align`, a
+ * power of two, as the old one does, or at one if it was shorter than that: so huge pages stay what they are. (Where
+ * addresses are short it may lie otherwise.) */
+void *os_grow(void *memory, size_t old_bytes, size_t new_bytes, size_t align);
+
 #endif

@@ -7,6 +7,7 @@
 #define SPACE_FIXTURE_H
 
 #include "heap_fixture.h"
+#include "huge_fixture.h"
 
 #include <pthread.h>
 #include <sched.h>

@@ -179,6 +179,25 @@ static void objects_of_another_heap(void)
     space_destroy(s);
 }
 
+/* To the system it is several mappings then, which it does not move as one. */
+static void grown_although_a_part_was_advised(void)
+{
+    heap *h = heap_new(RESERVE_LEAST);
+    for (size_t bytes = 5 * MIB; bytes < 9 * (size_t)MIB; bytes += MIB + 4096) {
+        char *object = heap_allocate(h, bytes);
+        REQUIRE(object != NULL && madvise(object + 4096, bytes - 4096, MADV_DONTDUMP) == 0);
+        stamp(object, bytes, 8);
+        object = reallocate(h, object, 3 * bytes);
+        CHECK(is_stamped(object, bytes, 8));
+        CHECK_HEAP(h, 1);
+        object = reallocate(h, object, bytes / 2);
+        CHECK(is_stamped(object, bytes / 2, 8));
+        CHECK_OK(heap_free(h, object));
+    }
+    CHECK_HEAP(h, 0);
+    heap_destroy(h);
+}
+
 int main(void)
 {
     RUN(from_every_kind_to_every_kind);
@@ -187,5 +206,6 @@ int main(void)
     RUN(what_is_refused_leaves_the_object);
     RUN(what_is_wrong_is_told);
     RUN(objects_of_another_heap);
+    RUN(grown_although_a_part_was_advised);
     return check_finish();
 }

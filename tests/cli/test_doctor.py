@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import slabmalloc
 from forms import IS_FREE_THREADED
 from slabmalloc.cli.doctor import findings
@@ -84,3 +86,24 @@ def test_without_a_start_up_file_there_is_no_effect(tmp_path: Path) -> None:
     )
     effect = "none: there is no start-up file in this environment"
     assert json.loads(done.stdout)["start_file"] == {"file": None, "SLABMALLOC": "preload", "effect": effect}
+
+
+def test_what_follows_from_the_setting_of_huge_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(setting: str, of_size: str | None = None, bytes_each: int = 2 << 20) -> str:
+        (tmp_path / "enabled").write_text(setting)
+        (tmp_path / "hpage_pmd_size").write_text(f"{bytes_each}\n")
+        folder = tmp_path / f"hugepages-{bytes_each >> 10}kB"
+        folder.mkdir(exist_ok=True)
+        (folder / "enabled").write_text(of_size or "always [inherit] madvise never\n")
+        return str(findings()["slabmalloc"]["huge_pages"])
+
+    monkeypatch.setattr("slabmalloc.cli.doctor.HUGE_PAGES", tmp_path)
+    assert "none on this machine" in str(findings()["slabmalloc"]["huge_pages"])
+    assert "none on this machine" in told("always madvise [never]\n")
+    assert "none on this machine" in told("[always] madvise never\n", "always inherit madvise [never]\n")
+    if "THP_enabled:\t0" in Path("/proc/self/status").read_text():
+        pytest.skip("this process was started without huge pages")
+    assert told("always [madvise] never\n").endswith("without it blocks above 128 KiB where NumPy asks for them")
+    assert told("[always] madvise never\n").endswith("without it blocks above 128 KiB as the machine gives them")
+    assert "512 MiB are too large" in told("[always] madvise never\n", bytes_each=512 << 20)
+    assert findings()["machine"]["transparent_huge_page_bytes"] == 512 << 20

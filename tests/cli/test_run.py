@@ -349,7 +349,7 @@ def test_tracemalloc_from_the_start_sees_the_program() -> None:
         (["--help"], 0, ["usage: slabmalloc VERB", "run", "doctor"]),
         (["--version"], 0, ["slabmalloc "]),
         (["rum"], 2, ["'rum' is not a verb", "did you mean 'run'?", "there are: run, doctor"]),
-        (["run", "--help"], 0, ["usage: slabmalloc run", "--summary", "--quiet", "--domains"]),
+        (["run", "--help"], 0, ["usage: slabmalloc run", "--summary", "--quiet", "--domains", "--huge-pages"]),
     ],
 )
 def test_the_command_itself(arguments: list[str], status: int, words: list[str]) -> None:

@@ -26,7 +26,7 @@ has_own_locks = sys.version_info >= (3, 12)
 def test_before_installation_everything_is_zero() -> None:
     check("""
         import dataclasses
-        nothing = dataclasses.replace(stats(), resident_bytes=None)
+        nothing = dataclasses.replace(stats(), resident_bytes=None, resident_huge_bytes=None)
         assert nothing == slabmalloc.process.ProcessStats() and slabmalloc.trim() == 0 and _pymem.audit() is None
     """)
 

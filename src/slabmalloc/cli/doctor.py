@@ -17,7 +17,7 @@ import site
 import sys
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from slabmalloc.process import start_file
 from slabmalloc.process.domains import refusals
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["findings", "main", "version"]
 
 Value = str | int | bool | None
+
+HUGE_PAGES: Final = Path("/sys/kernel/mm/transparent_hugepage")
+MOST_HUGE_BYTES: Final = 32 << 20
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,7 +57,7 @@ def findings() -> dict[str, dict[str, Value]]:
     ['domains', 'interpreter', 'machine', 'slabmalloc', 'start_file']
     """
     return {
-        "slabmalloc": {"version": version(), "form": _form()},
+        "slabmalloc": {"version": version(), "form": _form(), "huge_pages": _huge_pages()},
         "start_file": _start_file(),
         "interpreter": _interpreter(),
         "machine": _machine(),
@@ -95,6 +98,26 @@ def _start_file() -> dict[str, Value]:
     return {"file": str(file) if file else None, start_file.VARIABLE: value, "effect": effect}
 
 
+def _huge_pages() -> str:
+    """What follows from the machine's setting (core/slab/huge.h decides) for a program on slabmalloc."""
+    bytes_each = _huge_page_bytes() or 0
+    of_size = _chosen(_read(HUGE_PAGES / f"hugepages-{bytes_each // 1024}kB" / "enabled"))
+    setting = _chosen(_read(HUGE_PAGES / "enabled")) if of_size in (None, "inherit") else of_size
+    if setting in (None, "never"):
+        return "none on this machine, with --huge-pages neither"
+    if "THP_enabled:\t0" in (_read("/proc/self/status") or ""):
+        return "none in this process, with --huge-pages neither: PR_SET_THP_DISABLE"
+    larger = "where NumPy asks for them" if setting == "madvise" else "as the machine gives them"
+    if bytes_each > MOST_HUGE_BYTES:
+        return f"blocks above 128 KiB {larger}, others never: {bytes_each >> 20} MiB are too large"
+    return f"with --huge-pages; without it blocks above 128 KiB {larger}"
+
+
+def _huge_page_bytes() -> int | None:
+    text = _read(HUGE_PAGES / "hpage_pmd_size")
+    return int(text) if text else None
+
+
 def _interpreter() -> dict[str, Value]:
     return {
         "implementation": platform.python_implementation(),
@@ -119,8 +142,9 @@ def _machine() -> dict[str, Value]:
         "memory_limit": _read("/sys/fs/cgroup/memory.max"),
         "address_space_limit": None if limit == resource.RLIM_INFINITY else limit,
         "overcommit_memory": _read("/proc/sys/vm/overcommit_memory"),
-        "transparent_huge_pages": _chosen(_read("/sys/kernel/mm/transparent_hugepage/enabled")),
-        "transparent_huge_pages_defrag": _chosen(_read("/sys/kernel/mm/transparent_hugepage/defrag")),
+        "transparent_huge_pages": _chosen(_read(HUGE_PAGES / "enabled")),
+        "transparent_huge_page_bytes": _huge_page_bytes(),
+        "transparent_huge_pages_defrag": _chosen(_read(HUGE_PAGES / "defrag")),
     }
     for pool in sorted(Path("/sys/kernel/mm/hugepages").glob("hugepages-*")):
         size = pool.name.removeprefix("hugepages-")

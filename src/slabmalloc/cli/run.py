@@ -54,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
         usage="slabmalloc run [options] [-m MODULE | -c CODE | SCRIPT | -] [arguments...]",
         description="Runs a program as python does, with the memory of CPython, NumPy and C extensions on slabmalloc.",
         epilog="The environment variables SLABMALLOC_DECAY_MS (milliseconds), SLABMALLOC_CACHE_BYTES, "
-        "SLABMALLOC_RESERVE (bytes) and SLABMALLOC_DOMAINS say the same where the library is preloaded by other means.",
+        "SLABMALLOC_RESERVE (bytes), SLABMALLOC_HUGE_PAGES (1) and SLABMALLOC_DOMAINS say the same where the library "
+        "is preloaded by other means.",
         allow_abbrev=False,
         formatter_class=_formatter,
     )
@@ -83,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--reserve", type=_mebibytes, metavar="MIB", help="address space to begin with (default: 65536, if granted)"
+    )
+    parser.add_argument(
+        "--huge-pages",
+        action="store_true",
+        help="put memory into transparent huge pages; it goes back by whole ones alone (default: no)",
     )
     parser.add_argument(
         "--no-children", action="store_true", help="programs that this one starts run without slabmalloc"
@@ -155,6 +161,7 @@ def _settings(options: argparse.Namespace) -> dict[str, str]:
         "SLABMALLOC_DECAY_MS": options.decay,
         "SLABMALLOC_CACHE_BYTES": options.cache,
         "SLABMALLOC_RESERVE": options.reserve,
+        "SLABMALLOC_HUGE_PAGES": 1 if options.huge_pages else None,
     }
     return {name: str(value) for name, value in values.items() if value is not None}
 

@@ -36,6 +36,8 @@ cdef extern from "heap/heap.h" nogil:
         uint64_t large_reused
         size_t heaps
         size_t abandoned_heaps
+        size_t huge_page_bytes
+        const char *huge_pages
         space_class_stats classes[128]
     space_stats space_statistics(space *s)
     bint heap_owns(space *s, const void *object)
@@ -63,7 +65,10 @@ cdef extern from "process.h" nogil:
     const slabmalloc_process *process_find()
 
 cdef extern from "resident.h" nogil:
-    size_t read_resident_bytes "resident_bytes"()
+    ctypedef struct resident_memory:
+        size_t bytes
+        size_t huge_bytes
+    resident_memory resident_read()
 
 cdef extern from "npymem.h":
     const char *npymem_refusal(object module)
@@ -131,16 +136,17 @@ def counters():
     total = space_statistics(process.get_space())
     per_domain = {DOMAINS[index]: rows[index] for index in range(<int>PROCESS_DOMAINS) if is_served[index]}
     heap = dict(total)
+    heap["huge_pages"] = total.huge_pages.decode()
     heap["classes"] = [dict(row) for row in total.classes[:SPACE_CLASSES] if row.object_bytes]
     return per_domain, heap
 
 
-def resident_bytes():
-    """The process's PSS; None if the kernel does not say."""
-    cdef size_t resident
-    with nogil:  # it takes as long as there is memory
-        resident = read_resident_bytes()
-    return resident or None
+def resident():
+    """Bytes resident, and those of them in huge pages; None twice where the kernel does not say."""
+    cdef resident_memory memory
+    with nogil:
+        memory = resident_read()
+    return (memory.bytes, memory.huge_bytes) if memory.bytes else (None, None)
 
 
 def summary(double wall_seconds, bint as_json):

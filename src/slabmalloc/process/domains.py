@@ -66,9 +66,9 @@ def install(domains: Iterable[str] = DOMAINS) -> None:
 
 
 def stats() -> ProcessStats:
-    """What the heap holds now and what each installed domain did: all zero before `install`, but for `resident_bytes`.
+    """What the heap holds now and what each installed domain did: all zero before `install`, but for `resident_…`.
 
-    For that one the kernel walks the page tables, some 12 ms for each resident GiB; other threads run meanwhile.
+    For those the kernel walks the page tables, some 12 ms for each resident GiB; other threads run meanwhile.
 
     >>> stats().conserved
     True
@@ -79,9 +79,9 @@ def stats() -> ProcessStats:
         binding = _binding()
     except RuntimeError:
         return ProcessStats()
-    resident_bytes = binding.resident_bytes()
+    resident = binding.resident()
     domains, heap = binding.counters()
-    heap["resident_bytes"] = resident_bytes
+    heap["resident_bytes"], heap["resident_huge_bytes"] = resident
     heap["classes"] = tuple(SizeClassStats(**row) for row in heap.get("classes", ()))
     return ProcessStats({name: DomainStats(**row) for name, row in domains.items()}, **heap)
 

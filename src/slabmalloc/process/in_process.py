@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-from .domains import install, summary
+from .domains import install, stats, summary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ def prepare(program: Sequence[str], domains: Sequence[str], report: Report | Non
 def begin(domains: Sequence[str], report: Report | None) -> None:
     """Installs, and has the summary written at exit unless `report` is None. RuntimeError, ValueError: it can't be."""
     _install(domains)
+    huge_pages = stats().huge_pages
+    if huge_pages not in ("on", "off") and sys.stderr is not None:
+        print(f"slabmalloc: huge pages are not used: {huge_pages}", file=sys.stderr)
     if report is not None:
         atexit.register(_summarize, os.getpid(), time.monotonic(), *report, sys.stderr)
 

@@ -83,11 +83,17 @@ class ProcessStats:
     heaps: int = 0
     abandoned_heaps: int = 0
     """Of `heaps`: those of threads that have ended, waiting for the next."""
+    huge_pages: str = "off"
+    """Whether pages are put into them: on, off, or why not although that is asked for."""
+    huge_page_bytes: int = 0
+    """If they are: memory of pages comes and goes by so much."""
     classes: tuple[SizeClassStats, ...] = ()
     """For each size of which there are slabs."""
     resident_bytes: int | None = None
     """Physical memory of the whole process, PSS by the kernel's account; None where /proc/self/smaps_rollup can't be
     read, or there is no native extension."""
+    resident_huge_bytes: int | None = None
+    """Physical memory of the process that is in transparent huge pages, ours and others."""
 
     @property
     def conserved(self) -> bool:

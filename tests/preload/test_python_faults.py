@@ -220,12 +220,13 @@ if kinds & OF_ALL: # a thread that has no memory to begin says so
 assert requests > 40 and refused == 0, (requests, refused)
 tried = seen = 0
 for number in range(1, requests + 1, stride):
-    (_, refused), (objects, size) = in_child(number, NEVER if all_from_it_on else number)
+    (counted, refused), (objects, size) = in_child(number, NEVER if all_from_it_on else number)
+    assert counted >= number or number > requests - 10, (counted, number) # threads take turns
     tried += 1
     seen += refused > 0
     # What the interpreter keeps of exceptions is not the same each time.
     assert abs(objects - level[0]) < 30 and abs(size - level[1]) < 3000, (number, objects, size, level)
-assert seen > (tried // 2 if all_from_it_on else 0), (seen, tried)
+assert seen > tried // 2 or not all_from_it_on, (seen, tried) # one alone is mostly asked for again, or passed on
 """
 
 

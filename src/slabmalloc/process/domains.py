@@ -41,8 +41,8 @@ def install(domains: Iterable[str] = DOMAINS) -> None:
 
     Raises ValueError for a name that is no such domain, and RuntimeError, with the reason, where one of them can't be
     served: ``obj`` and ``mem`` in free-threaded builds or where sub-interpreters exist already, a NumPy that looks
-    unlike those known; all of them while `tracemalloc` is at work, or without native extension. Nothing has changed
-    then.
+    unlike those known; CPython's domains while `tracemalloc` is at work; all of them without native extension. Nothing
+    has changed then.
 
     >>> import slabmalloc
     >>> slabmalloc.install()                                          # doctest: +SKIP

@@ -48,7 +48,7 @@ class _Watch:
     """The finder that finds nothing."""
 
     def __init__(self, binding: ModuleType) -> None:
-        self.binding = binding
+        self.todo = [binding]
 
     def find_spec(self, *_: object) -> None:
         """Called by the import system for each module that is not there yet."""
@@ -58,7 +58,9 @@ class _Watch:
         # A list of its own: the import system is on its way through this one.
         sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
         try:
-            self.binding.install_numpy(core)
+            self.todo.pop().install_numpy(core)
+        except IndexError:
+            return  # another thread is at it
         except RuntimeError as error:
             import contextlib
             import warnings

@@ -282,8 +282,16 @@ void arena_give(arena *a, void *page, size_t page_bytes)
     chunk_set(a, chunk, a->free[chunk] | given, a->resting[chunk] | given);
 }
 
-/* Memory that is locked stays, for whoever takes the units. */
-static size_t purge(void *memory, size_t bytes) { return slabmalloc_os_purge(memory, bytes) == 0 ? bytes : 0; }
+/* Returns the bytes, or 0: memory that is locked stays, for whoever takes the units. */
+static size_t purge(arena *a, size_t begin, size_t bytes)
+{
+    void *memory = (void *)(a->base + begin);
+    size_t resident_bytes = os_resident_bytes(memory, bytes); /* the rest nobody has touched, or it has gone before */
+    if (slabmalloc_os_purge(memory, bytes) != 0)
+        return 0;
+    a->given_back_bytes += resident_bytes;
+    return bytes;
+}
 
 /* The highest spare span; 0: there is none. Adds the bytes that went. */
 static size_t purge_span(arena *a, size_t *bytes)
@@ -291,7 +299,7 @@ static size_t purge_span(arena *a, size_t *bytes)
     size_t chunk = set_highest(a, a->sets[RESTING_SPARE]);
     if (chunk == SIZE_MAX)
         return 0;
-    *bytes += purge((void *)(a->base + span_begin(a, chunk) * ARENA_CHUNK_BYTES), span_bytes(a));
+    *bytes += purge(a, span_begin(a, chunk) * ARENA_CHUNK_BYTES, span_bytes(a));
     span_set(a, chunk, 0);
     return span_bytes(a) / ARENA_UNIT_BYTES;
 }
@@ -307,8 +315,7 @@ static size_t purge_run(arena *a, size_t count, size_t *bytes)
     size_t end = WORD_BITS - (size_t)__builtin_clzll(resting), begin = end - 1;
     while (begin > 0 && (resting >> (begin - 1) & 1) != 0 && end - begin < count)
         begin--;
-    *bytes += purge((void *)(a->base + chunk * ARENA_CHUNK_BYTES + begin * ARENA_UNIT_BYTES),
-                    (end - begin) * ARENA_UNIT_BYTES);
+    *bytes += purge(a, chunk * ARENA_CHUNK_BYTES + begin * ARENA_UNIT_BYTES, (end - begin) * ARENA_UNIT_BYTES);
     chunk_set(a, chunk, a->free[chunk], resting & (uint16_t)((1u << begin) - 1));
     return end - begin;
 }
@@ -323,7 +330,6 @@ size_t arena_purge(arena *a, size_t count)
         purged += more;
     }
     a->spare_low = min_size(a->spare_low, a->spare_count);
-    a->purged_bytes += bytes;
     return bytes;
 }
 

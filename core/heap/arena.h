@@ -44,7 +44,7 @@ typedef struct arena {
     size_t tables_bytes;
     size_t in_use_count, resting_count, peak_count; /* units; the peak of the first two together */
     size_t spare_count, spare_low;                  /* its least since arena_note_low */
-    uint64_t purged_bytes;                          /* so far */
+    uint64_t given_back_bytes;                      /* memory that was there before it was purged, so far */
 } arena;
 
 /* `reserve_bytes` of address space, or an eighth of what RLIMIT_AS allows, halved until the system grants it; false:

@@ -70,8 +70,10 @@ static void purge_run(sweeping *w, size_t begin, size_t end)
     size_t per_unit = ARENA_UNIT_BYTES / w->os_bytes;
     for (size_t i = begin; i < end; i++)
         w->purged[i / per_unit] |= (uint16_t)(1u << i % per_unit);
-    if (slabmalloc_os_purge((void *)(slab_page(w->s) + begin * w->os_bytes), (end - begin) * w->os_bytes) == 0)
-        heap_count(&w->h->swept_bytes, (end - begin) * w->os_bytes);
+    void *run = (void *)(slab_page(w->s) + begin * w->os_bytes);
+    size_t run_bytes = (end - begin) * w->os_bytes, resident_bytes = os_resident_bytes(run, run_bytes);
+    if (slabmalloc_os_purge(run, run_bytes) == 0)
+        heap_count(&w->h->swept_bytes, resident_bytes); /* much of a slab may never have been touched */
     w->calls++;
 }
 
@@ -286,7 +288,7 @@ static uint64_t given_back(space *s)
     pthread_mutex_lock(&s->large.lock);
     uint64_t bytes = s->large.given_back_bytes;
     for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++)
-        bytes += s->ranges[i].arena.purged_bytes;
+        bytes += s->ranges[i].arena.given_back_bytes;
     for (const heap *h = s->heaps; h != NULL; h = h->next)
         bytes += atomic_load_explicit(&h->swept_bytes, memory_order_relaxed);
     pthread_mutex_unlock(&s->large.lock);

@@ -36,7 +36,7 @@ static void count_range(space_stats *stats, const range *r)
     stats->mapped_bytes += (a->in_use_count + a->resting_count) * ARENA_UNIT_BYTES;
     stats->peak_mapped_bytes += a->peak_count * ARENA_UNIT_BYTES;
     stats->resting_bytes += a->resting_count * ARENA_UNIT_BYTES;
-    stats->given_back_bytes += a->purged_bytes;
+    stats->given_back_bytes += a->given_back_bytes;
     stats->reserved_bytes += a->reserved_bytes;
     stats->bookkeeping_bytes += a->tables_bytes + r->tables_bytes;
 }

@@ -26,6 +26,21 @@ size_t os_page_bytes(void)
     return bytes;
 }
 
+size_t os_resident_bytes(void *memory, size_t bytes)
+{
+    enum { PAGES_AT_ONCE = 256 };
+    unsigned char pages[PAGES_AT_ONCE];
+    size_t os_bytes = os_page_bytes(), resident = 0;
+    for (size_t done = 0, step; done < bytes; done += step) {
+        step = min_size(bytes - done, PAGES_AT_ONCE * os_bytes);
+        if (mincore((char *)memory + done, step, pages) != 0)
+            return bytes;
+        for (size_t i = 0; i < step / os_bytes; i++)
+            resident += (pages[i] & 1u) * os_bytes;
+    }
+    return resident;
+}
+
 static void *map_anonymous(size_t bytes, int extra_flags)
 {
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | extra_flags, -1, 0);

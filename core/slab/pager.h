@@ -27,6 +27,8 @@ void store_end(store *s);
 void *store_take(store *s, size_t bytes);
 
 size_t os_page_bytes(void);
+/* How many of the bytes (whole OS pages) have memory now, or all if the system does not say. */
+size_t os_resident_bytes(void *memory, size_t bytes);
 
 /* As slabmalloc_os_remap, for memory that grows. Where it has to move, to an address that lies to multiples of `align`, a
  * power of two, as the old one does, or at one if it was shorter than that: so huge pages stay what they are. (Where

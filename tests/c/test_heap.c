@@ -270,13 +270,22 @@ static void ticks_alone_give_memory_back(void)
     heap *h = heap_new(RESERVE_LEAST);
     h->space->options.decay_ms = 0;
     static char *objects[COUNT];
-    for (size_t i = 0; i < COUNT; i++)
+    for (size_t i = 0; i < COUNT; i++) {
         REQUIRE((objects[i] = heap_allocate(h, BYTES)) != NULL);
+        objects[i][0] = 1;
+    }
     for (size_t i = 0; i < COUNT; i++)
         if (i % 1000 != 0)
             CHECK_OK(heap_free(h, objects[i]));
     for (int i = 0; i < 1000; i++)
         heap_tick(h);
+    /* All of it is gone: once more gives nothing. */
+    uint64_t given_back_bytes = space_statistics(h->space).given_back_bytes;
+    heap_trim(h);
+    CHECK(space_statistics(h->space).given_back_bytes - given_back_bytes < (size_t)COUNT * BYTES / 50);
+    given_back_bytes = space_statistics(h->space).given_back_bytes;
+    CHECK_EQUAL(heap_trim(h), 0);
+    CHECK_EQUAL(space_statistics(h->space).given_back_bytes, given_back_bytes);
     CHECK(space_statistics(h->space).given_back_bytes > (size_t)COUNT * BYTES / 2);
     CHECK_HEAP(h, COUNT / 1000);
     heap_destroy(h);

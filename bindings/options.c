@@ -4,7 +4,9 @@
  */
 #include "options.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static size_t number_or(const char *name, size_t otherwise)
 {
@@ -16,6 +18,31 @@ static size_t number_or(const char *name, size_t otherwise)
     return *end == '\0' ? (size_t)number : otherwise;
 }
 
+bool options_read_classes(const char *text, slabmalloc_size_classes *classes, char message[OPTIONS_MESSAGE_BYTES])
+{
+    enum { MOST_OF_WORD = 40 };
+    heap_classes_fault fault;
+    if (heap_classes_read(text, classes, &fault))
+        return true;
+    snprintf(message, OPTIONS_MESSAGE_BYTES,
+             "'%.*s'%s %s (size classes are default, powers-of-two, geometric:N with N steps per doubling, or sizes in "
+             "bytes with commas between them: ascending multiples of 16 up to 131072)",
+             (int)min_size(fault.word_bytes, MOST_OF_WORD), fault.word, fault.word_bytes > MOST_OF_WORD ? "..." : "",
+             fault.what);
+    return false;
+}
+
+static void classes_from_environment(slabmalloc_size_classes *classes)
+{
+    const char *text = getenv("SLABMALLOC_CLASSES");
+    char message[OPTIONS_MESSAGE_BYTES], line[OPTIONS_MESSAGE_BYTES + 64];
+    if (text == NULL || *text == '\0' || options_read_classes(text, classes, message))
+        return;
+    int length = snprintf(line, sizeof(line), "slabmalloc: SLABMALLOC_CLASSES is not used: %s\n", message);
+    if (write(STDERR_FILENO, line, (size_t)length) < 0)
+        return; /* nobody to tell */
+}
+
 space_options options_from_environment(void)
 {
     space_options options = space_options_default();
@@ -23,5 +50,6 @@ space_options options_from_environment(void)
     options.large_bound_bytes = number_or("SLABMALLOC_CACHE_BYTES", options.large_bound_bytes);
     options.reserve_bytes = number_or("SLABMALLOC_RESERVE", options.reserve_bytes);
     options.huge_pages = number_or("SLABMALLOC_HUGE_PAGES", 0) != 0;
+    classes_from_environment(&options.classes);
     return options;
 }

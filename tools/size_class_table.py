@@ -34,6 +34,35 @@ of 32 bytes) and tail.
 - *per page*, *meta-data*, *tail*: how a page is divided. `per page x class + meta-data + tail = page`.
 """
 
+PROCESS = """\
+## Under the interpreter
+
+The process heap (`slabmalloc run`) has classes of multiples of 16 up to 128 KiB, on pages of 64 KiB up to 8 KiB and of
+1 MiB above, and its meta-data lies beside them. Its default are those of `SizeClasses.default()` from 16 on.
+`slabmalloc run --classes=SPEC`, or `SLABMALLOC_CLASSES=SPEC`, takes others:
+
+| SPEC | classes |
+| --- | --- |
+| `default` | as said |
+| `powers-of-two` | 16, 32, 64 ... 128 KiB |
+| `geometric:N` | `SizeClasses.geometric(N)` from 16 on; N is 1 to 12 |
+| `16,48,112` | these sizes, ascending multiples of 16; above the largest those of the default |
+
+So every size up to 128 KiB has a class. There are at most 128 of them. `SizeClasses.process_spec()` writes a set in
+this way, so that what fits a program's sizes can be handed to it:
+
+```python
+>>> from slabmalloc import SizeClasses
+>>> SizeClasses.fit({56: 100_000, 72: 40_000, 500: 2_000}, classes=3).process_spec()
+'64,80,512'
+
+```
+
+What slots waste on a program's requests is seen from `slabmalloc.stats()`: `served_bytes` of its domains count
+requests, `classes` count slots. More classes waste less in slots, and more in the pages that each of them has begun:
+1 MiB of addresses for a class above 8 KiB, of which what was touched takes memory (all of it in huge pages).
+"""
+
 TABLES = {
     "`SizeClasses.default()`": (
         SizeClasses.default(),
@@ -56,6 +85,8 @@ def lines() -> Iterator[str]:
         yield "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
         yield from map(row_text, rows)
         yield ""
+    yield PROCESS.rstrip("\n")
+    yield ""
 
 
 def row_text(row: ClassWaste) -> str:

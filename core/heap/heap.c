@@ -50,20 +50,6 @@ static void slab_left(void *context, slab *s) { enter_slab(context, s, NULL); }
 
 /* ---- life ------------------------------------------------------------------------------------------------ */
 
-static slabmalloc_size_classes heap_classes(void)
-{
-    slabmalloc_size_classes all = slabmalloc_size_classes_default(), classes = all;
-    classes.count = 0;
-    for (uint32_t i = 0; i < all.count; i++)
-        if (all.sizes[i] % HEAP_ALIGN_BYTES == 0 && all.sizes[i] <= HEAP_MEDIUM_BYTES)
-            classes.sizes[classes.count++] = all.sizes[i];
-    ASSERT(classes.count <= SPACE_CLASSES);
-    classes.base_page_bytes = HEAP_PAGE_BYTES;
-    classes.large_page_bytes = HEAP_MEDIUM_PAGE_BYTES;
-    classes.max_base_bytes = HEAP_SMALL_BYTES;
-    return classes;
-}
-
 static heap *heap_new(space *s)
 {
     heap *h = slabmalloc_os_map(align_up(sizeof(heap), os_page_bytes()), SLABMALLOC_MIN_PAGE_BYTES, false);
@@ -79,7 +65,7 @@ static heap *heap_new(space *s)
         atomic_init(&h->tallies[i].calls_until_tick, HEAP_CALLS_PER_TICK);
     slabmalloc_pager pager = {.allocate = page_allocate, .release = page_release, .context = h};
     slabmalloc_zone_options options = {
-        .classes = heap_classes(),
+        .classes = s->options.classes,
         .pager = &pager,
         .unowned = true,
         .metadata_apart = true,
@@ -253,13 +239,23 @@ static slabmalloc_status diagnose(space *s, const void *object)
 }
 
 /* What has grown once is likely to grow again: a quarter more, so that a vector which grows by small steps is copied at
- * every second class or third alone, and half as much again where most of that is OS pages that nobody has touched. It
- * still fits in the sense of heap_fits. */
-static size_t room_to_grow(size_t bytes)
+ * every second class or third alone, and half as much again where most of that is OS pages that nobody has touched; but
+ * no more than what still fits in the sense of heap_fits. */
+static size_t room_to_grow(const heap *h, size_t bytes)
 {
     if (bytes < GROWING_BYTES || bytes > HEAP_MEDIUM_BYTES)
         return bytes;
-    return min_size(bytes + bytes / (bytes > HEAP_SMALL_BYTES ? 2 : 4), HEAP_MEDIUM_BYTES);
+    size_t roomy = min_size(bytes + bytes / (bytes > HEAP_SMALL_BYTES ? 2 : 4), HEAP_MEDIUM_BYTES);
+    const slabmalloc_sc *sc = heap_sc_of(&h->view, roomy);
+    while (!heap_fits(sc->object_bytes, bytes) && sc->index > 0 && sc[-1].object_bytes >= bytes)
+        sc--;
+    return sc->object_bytes;
+}
+
+/* Would a slot for so many bytes be none other than one of these, where classes are far apart? */
+static bool is_in_class(const heap *h, size_t usable, size_t bytes)
+{
+    return bytes <= usable && usable <= HEAP_MEDIUM_BYTES && heap_sc_of(&h->view, bytes)->object_bytes == usable;
 }
 
 /* Frees a live object. */
@@ -274,7 +270,7 @@ void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *st
     slab *own = heap_own_slab(&h->view, (uintptr_t)object);
     size_t usable = own != NULL ? usable_bytes_in(own, (uintptr_t)object) : heap_usable_bytes(h->space, object);
     *status = usable == 0 ? diagnose(h->space, object) : SLABMALLOC_OK;
-    if (usable == 0 || heap_fits(usable, bytes))
+    if (usable == 0 || heap_fits(usable, bytes) || is_in_class(h, usable, bytes))
         return usable == 0 ? NULL : object;
     if (usable > HEAP_MEDIUM_BYTES && bytes > HEAP_MEDIUM_BYTES) {
         void *resized = large_resize(&h->space->large, object, bytes);
@@ -282,7 +278,7 @@ void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *st
             return resized;
     }
     /* Also what the kernel does not resize: a mapping that its client gave advice for in parts, as NumPy does. */
-    void *moved = heap_allocate(h, bytes > usable ? room_to_grow(bytes) : bytes);
+    void *moved = heap_allocate(h, bytes > usable ? room_to_grow(h, bytes) : bytes);
     if (moved == NULL)
         return bytes <= usable ? object : NULL; /* to shrink never fails */
     memcpy(moved, object, min_size(bytes, usable));

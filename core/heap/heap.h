@@ -17,10 +17,7 @@
 #include "zone/zone.h"
 
 #define HEAP_PAGE_BYTES ARENA_UNIT_BYTES         /* page of small objects */
-#define HEAP_SMALL_BYTES ((size_t)8 * 1024)      /* the largest small object */
 #define HEAP_MEDIUM_PAGE_BYTES ARENA_CHUNK_BYTES /* page of medium objects */
-#define HEAP_MEDIUM_BYTES ((size_t)128 * 1024)   /* the largest medium object */
-#define HEAP_ALIGN_BYTES 16                      /* of every object */
 
 enum { HEAP_CALLS_PER_TICK = 64 };
 
@@ -106,7 +103,7 @@ typedef struct heap {
     struct heap *next, *next_abandoned; /* [space.lock] */
 } heap;
 
-enum { SPACE_CLASSES = 128 };
+enum { SPACE_CLASSES = HEAP_CLASSES };
 
 typedef struct space_class_stats {
     size_t object_bytes; /* 0: no page has objects of this class */

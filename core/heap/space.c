@@ -67,6 +67,7 @@ space_options space_options_default(void)
         .decay_ms = DECAY_MS,
         .large_bound_bytes = LARGE_BOUND_BYTES,
         .machine = huge_machine_now(),
+        .classes = heap_classes_default(),
     };
 }
 
@@ -76,6 +77,7 @@ space *space_create(const space_options *options)
     space *s = slabmalloc_os_map(bytes, SLABMALLOC_MIN_PAGE_BYTES, false);
     if (s == NULL)
         return NULL;
+    ASSERT(heap_classes_are_valid(&options->classes));
     s->options = *options;
     s->huge_refusal = huge_use_of(&s->huge, &options->machine, options->huge_pages);
     size_t reserve = options->reserve_bytes == 0 ? RESERVE_BYTES : options->reserve_bytes;

@@ -18,6 +18,7 @@
 #include <pthread.h>
 
 #include "heap/arena.h"
+#include "heap/classes.h"
 #include "heap/large.h"
 
 enum { SPACE_MAX_RANGES = 64 };
@@ -37,6 +38,7 @@ typedef struct space_options {
     size_t large_bound_bytes; /* large objects that rest: at most so many bytes, or an eighth of what is live */
     bool huge_pages;          /* memory is put into huge pages, and goes back by whole ones */
     huge_machine machine;     /* as it is */
+    slabmalloc_size_classes classes;
 } space_options;
 
 typedef struct space {

@@ -27,6 +27,8 @@ GRANULE_BYTES = 8
 MAX_CLASSES = 255
 MAX_BASE_BYTES = 256
 MAX_BYTES = 128 * 1024
+PROCESS_ALIGN = 16
+MAX_PROCESS_CLASSES = 128
 
 
 class ClassWaste(NamedTuple):
@@ -193,6 +195,29 @@ geometry=SlabGeometry(capacity=249, metadata=112, tail=0))
             rows.append(ClassWaste(size, page_bytes, worst, worst / 2, slab_geometry(size, page_bytes)))
             below = size
         return tuple(rows)
+
+    def process_spec(self) -> str:
+        """These sizes as ``slabmalloc run --classes=SPEC`` takes them: multiples of 16 up to 128 KiB.
+
+        Other sizes are rounded up, and larger ones left out, since blocks above 128 KiB have no class there. Above the
+        largest one the process heap adds those of its default. ValueError if there is none left, or if these and the
+        added ones are more than 128.
+
+        >>> SizeClasses.fit({40: 1000, 56: 200, 100: 500}, classes=2).process_spec()
+        '48,112'
+        """
+        sizes = sorted({_round_up(size, PROCESS_ALIGN) for size in self.sizes if size <= MAX_BYTES})
+        if not sizes:
+            raise ValueError(
+                f"the process heap has classes up to {MAX_BYTES} bytes, and the smallest is {self.sizes[0]}"
+            )
+        count = len(sizes) + sum(size > sizes[-1] for size in SizeClasses.default().sizes)
+        if count > MAX_PROCESS_CLASSES:
+            raise ValueError(
+                f"{len(sizes)} classes and those that follow up to {MAX_BYTES} bytes are {count}, "
+                f"and the process heap has at most {MAX_PROCESS_CLASSES}"
+            )
+        return ",".join(map(str, sizes))
 
     def __repr__(self) -> str:
         return (

@@ -349,7 +349,11 @@ def test_tracemalloc_from_the_start_sees_the_program() -> None:
         (["--help"], 0, ["usage: slabmalloc VERB", "run", "doctor"]),
         (["--version"], 0, ["slabmalloc "]),
         (["rum"], 2, ["'rum' is not a verb", "did you mean 'run'?", "there are: run, doctor"]),
-        (["run", "--help"], 0, ["usage: slabmalloc run", "--summary", "--quiet", "--domains", "--huge-pages"]),
+        (
+            ["run", "--help"],
+            0,
+            ["usage: slabmalloc run", "--summary", "--quiet", "--domains", "--huge-pages", "--classes"],
+        ),
     ],
 )
 def test_the_command_itself(arguments: list[str], status: int, words: list[str]) -> None:
@@ -431,6 +435,7 @@ def test_options_reach_the_library() -> None:
         ("--decay=-1", "-1 is no number of seconds"),
         ("--decay=soon", "invalid"),
         ("--cache=1e99", "1e99 is no number of MiB"),
+        ("--classes=16,24", "'24' is not a multiple of 16"),
     ],
 )
 def test_a_bad_option_names_its_value(option: str, message: str) -> None:

@@ -229,3 +229,24 @@ def test_fit_passes_settings_on() -> None:
 def test_fit_refuses(histogram: dict[int, int], classes: int, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         SizeClasses.fit(histogram, classes=classes)
+
+
+# ---- for the process heap ----------------------------------------------------------------------------------------
+
+
+def test_process_spec_is_multiples_of_16() -> None:
+    assert SizeClasses.from_sizes([8, 24, 40, 48, 100]).process_spec() == "16,32,48,112"
+    assert SizeClasses.powers_of_two().process_spec() == ",".join(str(2**i) for i in range(4, 18))
+
+
+def test_process_spec_leaves_out_what_has_no_class_there() -> None:
+    assert SizeClasses.from_sizes([48, 131_072, 131_080, 200_000]).process_spec() == "48,131072"
+    with pytest.raises(ValueError, match="the smallest is 200000"):
+        SizeClasses.from_sizes([200_000]).process_spec()
+
+
+def test_process_spec_counts_the_classes_that_follow() -> None:
+    complete = SizeClasses.from_sizes([*range(16, 2048, 16), 131_072])
+    assert complete.process_spec().count(",") == 127
+    with pytest.raises(ValueError, match="127 classes and those that follow up to 131072 bytes are 176"):
+        SizeClasses.from_sizes(range(16, 2048, 16)).process_spec()

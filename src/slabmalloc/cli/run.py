@@ -38,6 +38,8 @@ def main(arguments: Sequence[str]) -> int:
 def _prepare(program: list[str], options: argparse.Namespace) -> Callable[[], None]:
     """What runs the program in this interpreter, after all that can go wrong; or this process becomes the program."""
     domains = _domains(options.domains, options.in_process)
+    if options.classes is not None:
+        _check_classes(options.classes)
     os.environ.update(_settings(options))
     if options.in_process:
         from slabmalloc.process import in_process
@@ -54,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         usage="slabmalloc run [options] [-m MODULE | -c CODE | SCRIPT | -] [arguments...]",
         description="Runs a program as python does, with the memory of CPython, NumPy and C extensions on slabmalloc.",
         epilog="The environment variables SLABMALLOC_DECAY_MS (milliseconds), SLABMALLOC_CACHE_BYTES, "
-        "SLABMALLOC_RESERVE (bytes), SLABMALLOC_HUGE_PAGES (1) and SLABMALLOC_DOMAINS say the same where the library "
-        "is preloaded by other means.",
+        "SLABMALLOC_RESERVE (bytes), SLABMALLOC_HUGE_PAGES (1), SLABMALLOC_CLASSES and SLABMALLOC_DOMAINS say the same "
+        "where the library is preloaded by other means.",
         allow_abbrev=False,
         formatter_class=_formatter,
     )
@@ -89,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
         "--huge-pages",
         action="store_true",
         help="put memory into transparent huge pages; it goes back by whole ones alone (default: no)",
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="SPEC",
+        help="size classes: default, powers-of-two, geometric:N, or multiples of 16 with commas (default: default)",
     )
     parser.add_argument(
         "--no-children", action="store_true", help="programs that this one starts run without slabmalloc"
@@ -155,6 +162,15 @@ def _domains(text: str | None, in_process: bool) -> list[str]:
     return names
 
 
+def _check_classes(spec: str) -> None:
+    from slabmalloc.process.domains import size_classes
+
+    try:
+        size_classes(spec)
+    except ValueError as error:
+        raise ValueError(f"--classes={spec}: {error}") from None
+
+
 def _settings(options: argparse.Namespace) -> dict[str, str]:
     """What the options say, as the environment variables that both forms read."""
     values = {
@@ -162,6 +178,7 @@ def _settings(options: argparse.Namespace) -> dict[str, str]:
         "SLABMALLOC_CACHE_BYTES": options.cache,
         "SLABMALLOC_RESERVE": options.reserve,
         "SLABMALLOC_HUGE_PAGES": 1 if options.huge_pages else None,
+        "SLABMALLOC_CLASSES": options.classes,
     }
     return {name: str(value) for name, value in values.items() if value is not None}
 

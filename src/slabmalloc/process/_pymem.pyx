@@ -7,7 +7,7 @@ thread may ask at any time.
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 cdef extern from "heap/heap.h" nogil:
     enum:
@@ -63,6 +63,14 @@ cdef extern from "process.h" nogil:
         size_t (*trim)()
         const char *(*audit)()
     const slabmalloc_process *process_find()
+
+cdef extern from "options.h" nogil:
+    enum:
+        OPTIONS_MESSAGE_BYTES
+    ctypedef struct slabmalloc_size_classes:
+        uint32_t count
+        uint32_t sizes[255]
+    bint options_read_classes(const char *text, slabmalloc_size_classes *classes, char *message)
 
 cdef extern from "resident.h" nogil:
     ctypedef struct resident_memory:
@@ -147,6 +155,15 @@ def resident():
     with nogil:
         memory = resident_read()
     return (memory.bytes, memory.huge_bytes) if memory.bytes else (None, None)
+
+
+def size_classes(str text):
+    """The sizes that SLABMALLOC_CLASSES stands for; ValueError, with all that is allowed, if it stands for none."""
+    cdef slabmalloc_size_classes classes
+    cdef char message[OPTIONS_MESSAGE_BYTES]
+    if not options_read_classes(text.encode("utf-8", "backslashreplace"), &classes, message):
+        raise ValueError(message.decode("utf-8", "replace"))
+    return tuple([classes.sizes[index] for index in range(classes.count)])
 
 
 def summary(double wall_seconds, bint as_json):

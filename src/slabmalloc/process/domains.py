@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .records import ProcessStats
 
-__all__ = ["DOMAINS", "install", "refusals", "stats", "summary", "trim"]
+__all__ = ["DOMAINS", "install", "refusals", "size_classes", "stats", "summary", "trim"]
 
 DOMAINS: Final = ("obj", "mem", "raw", "numpy")
 """What can be installed in a running interpreter: CPython's domains, and NumPy's data."""
@@ -107,6 +107,21 @@ def trim() -> int:
         return int(_binding().trim())
     except RuntimeError:
         return 0
+
+
+def size_classes(spec: str) -> tuple[int, ...]:
+    """The sizes in bytes, up to 128 KiB, that ``slabmalloc run --classes=SPEC`` stands for.
+
+    ValueError, which says what is allowed, if it stands for none.
+
+    >>> size_classes("geometric:2")[:8]
+    (16, 32, 48, 64, 96, 128, 192, 256)
+    >>> size_classes("16,100")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: '100' is not a multiple of 16 (size classes are default, powers-of-two, ...)
+    """
+    return tuple(_binding().size_classes(spec))
 
 
 def refusals() -> dict[str, str | None]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,13 @@ from forms import FORMS, Memory
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+
+def pytest_sessionstart() -> None:
+    """Programs inherit the signals that are ignored: those that a job in the background ignores are not, here."""
+    for number, action in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, action)
 
 
 @pytest.fixture(params=FORMS)

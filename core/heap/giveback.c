@@ -28,8 +28,6 @@ enum {
     SWEEP_ROUNDS = 3,
     DRAINS_PER_TICK = 64
 };
-/* Empty pages that leave an abandoned heap in one step. */
-enum { TEND_SMALL_PAGES = 32, TEND_MEDIUM_PAGES = 2 };
 
 /* Set in `seen` of a page whose slab was swept at this count; of a current slab nothing else tells. */
 enum { SEEN_SWEPT = 0x8000 };
@@ -227,20 +225,19 @@ void heap_tick(heap *h)
         atomic_store_explicit(&h->trim_wanted, false, memory_order_relaxed);
         trim_own(h);
     }
-    uint64_t now_ms = space_now_ms(), end_ns = 0;
+    uint64_t now_ms = space_now_ms();
     if (now_ms == h->idle_ms) {
         h->is_busy = false;
         return;
     }
+    uint64_t end_ns = space_clock_ns() + TICK_NS;
     for (int steps = 0; steps < TICK_STEPS; steps++) {
         bool is_sweep_more = sweep(h, now_ms), is_decay_more = space_decay(h->space, now_ms);
         if (!is_sweep_more && !is_decay_more) {
             h->idle_ms = h->space->options.decay_ms > 0 ? now_ms : 0;
             break;
         }
-        uint64_t clock_ns = space_clock_ns();
-        end_ns = end_ns == 0 ? clock_ns + TICK_NS : end_ns;
-        if (clock_ns >= end_ns)
+        if (space_clock_ns() >= end_ns)
             break;
     }
     h->is_busy = false;
@@ -272,10 +269,9 @@ bool heap_tend_abandoned(space *s, uint64_t now_ms)
         return false;
     h->is_busy = true;
     slabmalloc_zone_collect(h->view.zone);
-    size_t left = reclaim(h, TEND_SMALL_PAGES, TEND_MEDIUM_PAGES);
-    sweep(h, now_ms);
+    size_t left = reclaim(h, STEP_SMALL_PAGES, STEP_MEDIUM_PAGES);
     /* Where there may be more to do it is due again at once, behind all others. */
-    bool is_more = left >= TEND_MEDIUM_PAGES || h->visits_left > 0;
+    bool is_more = sweep(h, now_ms) || left > 0;
     h->next_tending_ms = is_more ? now_ms : now_ms + s->options.decay_ms;
     h->is_busy = false;
     heap_abandon(h);

@@ -24,8 +24,8 @@ static void *count_served(heap *h, thread_domain which, void *block, size_t byte
     heap_tally *tally = &h->tallies[which];
     heap_count(&tally->counters.served_bytes, bytes);
     if (heap_count_down(&tally->calls_until_tick)) {
+        heap_count(&tally->counters.ticks, 1); /* first: between the two a reader sees too many served, never too few */
         atomic_store_explicit(&tally->calls_until_tick, HEAP_CALLS_PER_TICK, memory_order_relaxed);
-        heap_count(&tally->counters.ticks, 1);
         heap_tick(h);
     }
     return block;

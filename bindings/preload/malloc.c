@@ -31,8 +31,8 @@ static NOINLINE void *refused(void)
 static NOINLINE void *tick_and_return(heap *h, void *block)
 {
     int reason = errno;
+    heap_count(&h->counters.ticks, 1); /* first: between the two a reader sees too many served, never too few */
     atomic_store_explicit(&h->calls_until_tick, HEAP_CALLS_PER_TICK, memory_order_relaxed);
-    heap_count(&h->counters.ticks, 1);
     heap_tick(h);
     errno = reason;
     return block;

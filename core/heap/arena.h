@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * One reserved range of addresses from which heaps take their pages, floor 3. It is divided into chunks of 1 MiB, a
- * chunk into 16 units of 64 KiB; a page is a unit or a chunk. This room and the pager room are the only ones that make
- * system calls.
+ * chunk into 16 units of 64 KiB; a page is a unit or a chunk. This room and those of slab/ that ask the system (os.c,
+ * huge.c) are the only ones that make system calls.
  *
  * A unit is in one of three states:
  *     in use   part of a page that was handed out

@@ -268,7 +268,6 @@ bool heap_tend_abandoned(space *s, uint64_t now_ms)
     if (h == NULL)
         return false;
     h->is_busy = true;
-    slabmalloc_zone_collect(h->view.zone);
     size_t left = reclaim(h, STEP_SMALL_PAGES, STEP_MEDIUM_PAGES);
     /* Where there may be more to do it is due again at once, behind all others. */
     bool is_more = sweep(h, now_ms) || left > 0;

@@ -128,6 +128,7 @@ void heap_abandon(heap *h)
     *last = h;
     h->next_abandoned = NULL;
     h->state = HEAP_ABANDONED;
+    h->owner = 0; /* whoever borrows it to tend it is not the one who is gone */
     pthread_mutex_unlock(&s->lock);
 }
 

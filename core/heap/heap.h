@@ -225,10 +225,11 @@ slabmalloc_status heap_free_remote(space *s, void *object);
 /* Usable bytes of a live object of the space; 0: none begins there. [any thread, for its own objects] */
 size_t heap_usable_bytes(space *s, const void *object);
 /* Is an object of so many usable bytes left where it is when it is to have `bytes`? A class or two below is not worth
- * the copy; and what has grown to a medium size keeps its room to grow, up to a half. */
+ * the copy; what has grown to a medium size keeps its room to grow, up to a half; a large object keeps little. */
 ALWAYS_INLINE bool heap_fits(size_t usable, size_t bytes)
 {
-    size_t room = usable > HEAP_SMALL_BYTES ? usable / 2 : max_size(usable / 4, HEAP_ALIGN_BYTES);
+    bool is_medium = usable > HEAP_SMALL_BYTES && usable <= HEAP_MEDIUM_BYTES;
+    size_t room = is_medium ? usable / 2 : max_size(usable / 4, HEAP_ALIGN_BYTES);
     return bytes <= usable && usable - bytes < room;
 }
 

@@ -96,7 +96,10 @@ static void *remap(const large_space *l, uintptr_t address, size_t old_bytes, si
         moved = may_be_huge(l, new_bytes) ? os_grow(object, old_bytes, new_bytes, l->huge.bytes)
                                           : slabmalloc_os_remap(object, old_bytes, new_bytes);
     }
-    if (moved != NULL && may_be_huge(l, old_bytes) != may_be_huge(l, new_bytes))
+    bool is_huge_now = may_be_huge(l, new_bytes);
+    if (moved != NULL && l->huge.is_unasked && is_huge_now && !may_be_huge(l, old_bytes))
+        huge_advise(moved, new_bytes); /* it was refused while it was short */
+    else if (moved != NULL && may_be_huge(l, old_bytes) != is_huge_now)
         advise(l, (uintptr_t)moved, new_bytes);
     return moved;
 }

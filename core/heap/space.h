@@ -6,7 +6,7 @@
  * Pages. `slabs` of a range has an entry per unit (64 KiB): the slab whose page the unit is part of, or NULL. It is
  * written by the owner of the slab's heap when the page joins or leaves, and read by anyone, without a lock: so an
  * address finds its slab by one comparison and one load. Lock. All else is guarded by `lock`, which is held for short
- * and known times only, and never while a pager of the client's or a large object's system call runs. Order:
+ * and known times only, but where memory is short, or all of it is to be given back (space_trim). Order:
  * space.lock, then large.lock. Fork. The child has the forking thread alone. space_fork_prepare takes both locks, so
  * what they guard is whole in the child; heaps of threads that are gone may have been caught in the midst of an
  * operation, so nobody owns them any more: they are `lost`. Their objects live on, and may be freed, as remote frees

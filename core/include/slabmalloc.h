@@ -95,7 +95,7 @@ typedef struct slabmalloc_zone_options {
     bool unowned;        /* no thread is the owner until slabmalloc_zone_adopt: every slabmalloc_zone_deallocate
                             is a remote free, and whoever holds the client's own lock uses the *_owned functions */
     bool metadata_apart; /* bitmaps beside the pages, not in them: pages are never written by the core */
-    bool random_start;   /* each slab is first filled from a random slot on, instead of the lowest one */
+    bool random_start;   /* each slab of up to 4,096 slots is first filled from a random slot on, not the lowest */
     uint64_t seed;       /* for random_start */
 } slabmalloc_zone_options;
 

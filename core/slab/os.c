@@ -113,7 +113,12 @@ int slabmalloc_os_advise_huge(void *memory, size_t bytes)
     return madvise(memory, bytes, MADV_HUGEPAGE) == 0 ? 0 : errno;
 }
 
-int slabmalloc_os_purge(void *memory, size_t bytes) { return madvise(memory, bytes, MADV_DONTNEED) == 0 ? 0 : errno; }
+int slabmalloc_os_purge(void *memory, size_t bytes)
+{
+    int kept = errno, reason = madvise(memory, bytes, MADV_DONTNEED) == 0 ? 0 : errno;
+    errno = kept;
+    return reason;
+}
 
 int slabmalloc_os_unmap(void *memory, size_t bytes)
 {
@@ -155,7 +160,9 @@ void *os_grow(void *memory, size_t old_bytes, size_t new_bytes, size_t align)
     grown = mremap(memory, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, target);
     if (grown != MAP_FAILED)
         return grown;
+    int reason = errno;
     unreserve(target, new_bytes);
+    errno = reason;
     return NULL;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Where memory comes from, floor 1. This room and the heap's arena are the only ones that make system calls. Here: the
+ * Where memory comes from, floor 1. This room, huge.c and the heap's arena are the only ones that make system calls. Here: the
  * system's mappings (public, in slabmalloc.h), and the store from which a zone takes its bookkeeping.
  */
 #ifndef SLABMALLOC_SLAB_PAGER_H

@@ -145,7 +145,7 @@ bool slab_is_carried(uintptr_t page, size_t page_bytes, slab_trailer *trailer);
 /* Believes the bitsets of a carried slab if they can be true, and collects what was remote. */
 bool slab_restore(slab *s, const slab_geometry *g);
 
-/* All but the summary, which the cursor may keep: that of level 0 is local_summary. */
+/* All but the summary, which is not whole while a random start goes on: that of level 0 is local_summary. */
 bool slab_is_valid(const slab *s, const slab_geometry *g);
 
 #endif

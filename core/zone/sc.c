@@ -140,13 +140,11 @@ static void start_at_random(slabmalloc_sc *sc, const slab_geometry *g)
     size_t random = (size_t)(random_next(&sc->zone->random_state) >> 32);
     size_t words = (g->capacity + WORD_BITS - 1) / WORD_BITS, back = random / words % START_REACH;
     size_t slot = (random % words * WORD_BITS + g->capacity - back % g->capacity) % g->capacity;
-    size_t at = slot / WORD_BITS, top = at;
-    for (uint32_t level = g->shape.levels; level > 2; level--)
-        top /= WORD_BITS;
+    size_t at = slot / WORD_BITS;
     sc->is_starting = true;
     sc->start_at = (uint32_t)at;
     sc->start_bits = word_get(&sc->current_local[at]) & UINT64_MAX << slot % WORD_BITS;
-    sc->current->summary &= top == WORD_BITS - 1 ? 0 : UINT64_MAX << (top + 1);
+    sc->current->summary &= at == WORD_BITS - 1 ? 0 : UINT64_MAX << (at + 1);
     cursor_end(sc);
 }
 
@@ -180,7 +178,7 @@ static void end_start(slabmalloc_sc *sc)
 static void current_set(slabmalloc_sc *sc, slab *s)
 {
     const slab_geometry *g = &sc->geometry;
-    bool is_starting = sc->random_start && s->list == SLAB_EMPTY;
+    bool is_starting = sc->random_start && s->list == SLAB_EMPTY && !slab_is_deep(g);
     s->list = SLAB_CURRENT;
     s->has_purged = false;
     sc->current = s;

@@ -20,7 +20,7 @@
  *     its random start, see below);
  *     else next is the lowest slot of that set, next_word the word of its bit, next_base the slot of that word's bit 0.
  * So the cursor's word is never empty, and a free into it needs nothing of the summary. A free below next moves it
- * back: the lowest free slot of the current slab goes out first, always. Random start: an empty slab that becomes
+ * back: the lowest free slot of the current slab goes out first, always. Random start: an empty slab, not a deep one, that becomes
  * current is first filled from a random slot on, one of the last START_REACH of a word. That is a matter of the cursor
  * alone: while `is_starting`, the slab's summary has the words above the start's, and those in which something was
  * freed meanwhile; the start's own word is served bit by bit (`start_bits` of word `start_at`, by sc_allocate_slow,

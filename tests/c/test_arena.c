@@ -8,6 +8,8 @@
 #include "heap/arena.h"
 #include "huge_fixture.h"
 
+#include <errno.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum { CHUNKS = 70, UNITS = CHUNKS * ARENA_CHUNK_UNITS, NONE = UNITS }; /* more than a word of chunks */
@@ -288,6 +290,25 @@ static void purged_memory_is_the_systems(void)
     arena_delete(a);
 }
 
+/* A free may end in a purge: no business of its caller's errno. */
+static void a_refused_purge_keeps_errno(void)
+{
+    arena *a = arena_new(4);
+    char *page = arena_take(a, ARENA_UNIT_BYTES);
+    REQUIRE(page != NULL);
+    if (mlock(page, ARENA_UNIT_BYTES) == 0) {
+        errno = ERANGE;
+        CHECK_EQUAL(slabmalloc_os_purge(page, ARENA_UNIT_BYTES), EINVAL);
+        CHECK_EQUAL(errno, ERANGE);
+        arena_give(a, page, ARENA_UNIT_BYTES);
+        CHECK_EQUAL(arena_purge(a, SIZE_MAX), 0);
+        CHECK_EQUAL(errno, ERANGE);
+        CHECK_EQUAL(a->given_back_bytes, 0);
+        munlock(page, ARENA_UNIT_BYTES);
+    }
+    arena_delete(a);
+}
+
 /* Of the largest huge pages that there are each counts for 32 chunks. */
 static void huge_pages_of_many_chunks(void)
 {
@@ -337,6 +358,7 @@ int main(void)
     RUN(a_range_is_used_up);
     RUN(what_rests_goes_out_before_what_was_never_used);
     RUN(purged_memory_is_the_systems);
+    RUN(a_refused_purge_keeps_errno);
     RUN(huge_pages_of_many_chunks);
     RUN(many_chunks_and_refused_ones);
     return check_finish();

@@ -223,6 +223,36 @@ static void a_trim_reaches_abandoned_heaps(void)
 
 enum { MANY = 600, EACH = 600 };
 
+static space *the_space;
+static heap *opened_meanwhile;
+static void (*release)(void *context, void *page, size_t page_bytes);
+
+static bool has_ended(uint64_t owner) { return owner == 4711; }
+
+static void open_and_release(void *context, void *page, size_t page_bytes)
+{
+    if (opened_meanwhile == NULL)
+        opened_meanwhile = heap_open(the_space, has_ended);
+    release(context, page, page_bytes);
+}
+
+/* An abandoned heap that somebody looks after is his meanwhile, although the owner it had has ended. */
+static void a_heap_that_is_tended_is_not_adopted(void)
+{
+    the_space = space_new(RESERVE_LEAST, 1, 1000);
+    heap *abandoned = heap_of(the_space), *other = heap_of(the_space);
+    abandoned->owner = 4711;
+    CHECK_OK(heap_free(abandoned, heap_allocate(abandoned, 64)));
+    release = abandoned->view.zone->pager.release;
+    abandoned->view.zone->pager.release = open_and_release;
+    heap_abandon(abandoned);
+    heap_trim(other);
+    abandoned->view.zone->pager.release = release;
+    CHECK(opened_meanwhile != NULL && opened_meanwhile != abandoned);
+    CHECK_POINTER(heap_open(the_space, has_ended), abandoned);
+    space_destroy(the_space);
+}
+
 static void *run_ticks(void *context)
 {
     for (int i = 0; i < 4 * MANY; i++)
@@ -275,6 +305,7 @@ int main(void)
     RUN(ten_thousand_owners);
     RUN(a_trim_reaches_other_heaps);
     RUN(a_trim_reaches_abandoned_heaps);
+    RUN(a_heap_that_is_tended_is_not_adopted);
     RUN(many_abandoned_heaps_and_a_small_stack);
     return check_finish();
 }

@@ -38,7 +38,8 @@ static void from_every_kind_to_every_kind(void)
                 CHECK(heap_free(h, object) != SLABMALLOC_OK);
             size_t now =
                 heap_usable_bytes(h->space, moved); /* a small object doesn't sit in the place of a large one */
-            CHECK(now - sizes[to] < 16 || now - sizes[to] < 4096 || (now - sizes[to]) * 2 <= now);
+            CHECK(now - sizes[to] < 16 || now - sizes[to] < 4096 ||
+                  (now - sizes[to]) * (now > HEAP_MEDIUM_BYTES ? 4 : 2) <= now);
             CHECK_HEAP(h, 1);
             stamp(moved, now, to);
             CHECK(is_stamped(moved, now, to));

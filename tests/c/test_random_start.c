@@ -180,6 +180,28 @@ static void a_detached_page_is_whole(void)
     memory_free(page, 4096);
 }
 
+/* A slab of more slots begins at the lowest one: its levels in the page could not tell where a start was. */
+static void deep_slabs_start_at_their_lowest_slot(void)
+{
+    enum { PAGE = 1 << 20 };
+    slabmalloc_zone_options options = slabmalloc_zone_options_default();
+    options.classes.base_page_bytes = PAGE;
+    options.random_start = true;
+    char *page = memory_new(PAGE, PAGE);
+    for (uint64_t seed = 1; seed < 20; seed++) {
+        check_seed = options.seed = seed;
+        slabmalloc_zone *zone = zone_new(&options);
+        CHECK_OK(slabmalloc_zone_refill(zone, 16, 8, page, PAGE));
+        void *first = slabmalloc_zone_allocate(zone, 16, 8);
+        CHECK_POINTER(first, page);
+        CHECK(slabmalloc_zone_allocate(zone, 16, 8) != NULL);
+        CHECK_OK(slabmalloc_zone_deallocate(zone, first, 16, 8));
+        CHECK_SOUND(zone);
+        slabmalloc_zone_destroy(zone);
+    }
+    memory_free(page, PAGE);
+}
+
 /* Random work on several classes and pages: a shadow table of live objects, conservation after each step. */
 static void random_work_holds(void)
 {
@@ -234,6 +256,7 @@ int main(void)
     RUN(every_slot_is_used_once);
     RUN(slots_before_the_start_are_free);
     RUN(a_detached_page_is_whole);
+    RUN(deep_slabs_start_at_their_lowest_slot);
     RUN(random_work_holds);
     return check_finish();
 }

@@ -11,9 +11,10 @@
  *     mapped = (in use + resting) x unit
  * By chunk c < fresh:  resting[c] is a subset of free[c];  sets[k] has c  <=>  its key (see arena.c) has k.
  *
- * Memory comes and goes by spans: of a unit, kept out of huge pages, or, if those are wanted, of a huge page (a chunk at
- * least). Then a span is purged as a whole, when none of its units is in use, and comes as a whole with the first that
- * is: of each span, all free units rest or all units are purged. `spare_count` of the units that rest may be purged.
+ * If huge pages are wanted memory comes and goes by spans, of a huge page or a chunk, whichever is more: a span comes as a
+ * whole with the first of its units that is in use, and is purged as a whole when none is. So of each span all free units
+ * rest, or all units are purged. Else the range is kept out of huge pages, and memory comes and goes by units.
+ *     spare_count = units that may be purged: those that rest; with huge pages, in spans without a unit in use
  * Whoever calls holds the lock of the space that the arena belongs to.
  */
 #ifndef SLABMALLOC_HEAP_ARENA_H
@@ -33,8 +34,8 @@ _Static_assert(ARENA_UNIT_BYTES *ARENA_CHUNK_UNITS == ARENA_CHUNK_BYTES, "a chun
 typedef struct arena {
     uintptr_t base;
     size_t reserved_bytes;
-    bool is_huge;
-    uint32_t span_chunks;            /* a huge page's; 1 without them */
+    bool is_huge;                    /* huge pages are wanted */
+    uint32_t span_chunks;            /* 1 without them */
     uint32_t chunk_count, committed; /* chunks from `committed` on are addresses and no more: fresh <= committed */
     _Atomic uint32_t fresh;          /* chunks from here on were never handed out */
     uint16_t *free, *resting;        /* by chunk, a bit per unit */

@@ -75,12 +75,14 @@ static void advise(const large_space *l, uintptr_t address, size_t bytes)
         huge_refuse((void *)address, bytes); /* with its neighbours it could be part of one */
 }
 
-/* Memory of a block is about to go back: no huge page reaches across its ends. */
-static void cut_ends(const large_space *l, uintptr_t begin, uintptr_t end)
+/* Memory of a block of `bytes` is about to go back: no huge page reaches across its ends. */
+static void cut_ends(const large_space *l, size_t bytes, uintptr_t begin, uintptr_t end)
 {
-    if (l->huge.bytes != 0 && begin % l->huge.bytes != 0)
+    if (!may_be_huge(l, bytes))
+        return;
+    if (begin % l->huge.bytes != 0)
         huge_cut(begin);
-    if (l->huge.bytes != 0 && end % l->huge.bytes != 0)
+    if (end % l->huge.bytes != 0)
         huge_cut(end - 1);
 }
 
@@ -89,8 +91,7 @@ static void *remap(const large_space *l, uintptr_t address, size_t old_bytes, si
 {
     void *object = (void *)address, *moved;
     if (new_bytes < old_bytes) {
-        if (may_be_huge(l, old_bytes))
-            cut_ends(l, address + new_bytes, address + old_bytes);
+        cut_ends(l, old_bytes, address + new_bytes, address + old_bytes);
         moved = slabmalloc_os_remap(object, old_bytes, new_bytes);
     } else {
         moved = may_be_huge(l, new_bytes) ? os_grow(object, old_bytes, new_bytes, l->huge.bytes)
@@ -130,8 +131,7 @@ static size_t rest_unmap(large_space *l, large_block *b)
 {
     size_t held = b->bytes - b->purged_bytes;
     rest_end(l, b);
-    if (may_be_huge(l, b->bytes))
-        cut_ends(l, b->address, b->address + held);
+    cut_ends(l, b->bytes, b->address, b->address + held);
     if (slabmalloc_os_unmap((void *)b->address, b->bytes) == 0) {
         record_delete(l, b);
     } else {
@@ -155,8 +155,7 @@ static size_t rest_step(large_space *l, large_block *b)
     size_t bytes = end - begin;
     if (begin <= b->address)
         return rest_unmap(l, b);
-    if (may_be_huge(l, b->bytes))
-        cut_ends(l, begin, end);
+    cut_ends(l, b->bytes, begin, end);
     if (slabmalloc_os_purge((void *)begin, bytes) != 0)
         return rest_unmap(l, b);
     b->purged_bytes += bytes;

@@ -24,44 +24,43 @@ static inline bool has_huge_pages(void)
            machine.bytes == HUGE_BYTES;
 }
 
-/* Bytes of the mappings that overlap [begin, begin + bytes), by a field of smaps such as "Rss:". */
-static inline size_t mapped_as(const void *begin, size_t bytes, const char *field)
-{
-    uintptr_t low, high;
-    size_t count = 0;
-    bool is_inside = false;
-    char line[512];
-    FILE *file = fopen("/proc/self/smaps", "r");
-    REQUIRE(file != NULL);
-    while (fgets(line, sizeof line, file) != NULL) {
-        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &low, &high) == 2)
-            is_inside = low < (uintptr_t)begin + bytes && high > (uintptr_t)begin;
-        else if (is_inside && strncmp(line, field, strlen(field)) == 0)
-            count += strtoul(line + strlen(field), NULL, 10) * 1024;
-    }
-    fclose(file);
-    return count;
-}
+/* Of the mappings that overlap [begin, begin + bytes), by smaps: how many there are; the bytes that `field` ("Rss:") sums up
+ * to; how many have `flag` (" nh": never huge). */
+typedef struct smaps_sum {
+    size_t count, bytes, flagged;
+} smaps_sum;
 
-/* Have all mappings that overlap the range this flag, as smaps names it ("nh": never huge)? */
-static inline bool all_flagged(const void *begin, size_t bytes, const char *flag)
+static inline smaps_sum smaps_of(const void *begin, size_t bytes, const char *field, const char *flag)
 {
     uintptr_t low, high;
-    size_t count = 0, flagged = 0;
+    smaps_sum sum = {0, 0, 0};
     bool is_inside = false;
     char line[512];
     FILE *file = fopen("/proc/self/smaps", "r");
     REQUIRE(file != NULL);
     while (fgets(line, sizeof line, file) != NULL) {
-        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &low, &high) == 2)
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &low, &high) == 2) {
             is_inside = low < (uintptr_t)begin + bytes && high > (uintptr_t)begin;
-        else if (is_inside && strncmp(line, "VmFlags:", 8) == 0) {
-            count++;
-            flagged += strstr(line, flag) != NULL;
+            sum.count += is_inside;
+        } else if (is_inside && strncmp(line, field, strlen(field)) == 0) {
+            sum.bytes += strtoul(line + strlen(field), NULL, 10) * 1024;
+        } else if (is_inside && strncmp(line, "VmFlags:", 8) == 0) {
+            sum.flagged += strstr(line, flag) != NULL;
         }
     }
     fclose(file);
-    return count > 0 && flagged == count;
+    return sum;
+}
+
+static inline size_t huge_bytes_of(const void *begin, size_t bytes)
+{
+    return smaps_of(begin, bytes, "AnonHugePages:", "").bytes;
+}
+
+static inline bool all_flagged(const void *begin, size_t bytes, const char *flag)
+{
+    smaps_sum sum = smaps_of(begin, bytes, "Rss:", flag);
+    return sum.count > 0 && sum.flagged == sum.count;
 }
 
 /* Of the whole system, since it started: huge pages that were given back in part. */

@@ -75,7 +75,7 @@ static void purge_parts_that_are_cut(void) { purge_parts(true); }
 static size_t granted_bytes(void)
 {
     char *memory = huge_pages_new(PAGES);
-    size_t bytes = mapped_as(memory, PAGES * HUGE_BYTES, "AnonHugePages:");
+    size_t bytes = huge_bytes_of(memory, PAGES * HUGE_BYTES);
     memory_free(memory, PAGES * HUGE_BYTES);
     return bytes;
 }
@@ -277,7 +277,7 @@ static void a_large_object_that_moves_stays_huge(void)
     large_space *l = large_new();
     size_t bytes = 8 * HUGE_BYTES;
     char *object = advised_new(l, bytes, false);
-    size_t huge_bytes = mapped_as(object, bytes, "AnonHugePages:");
+    size_t huge_bytes = huge_bytes_of(object, bytes);
     /* In its way. */
     char *wall =
         mmap(object + bytes, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
@@ -286,7 +286,7 @@ static void a_large_object_that_moves_stays_huge(void)
     CHECK(moved != object);
     CHECK_EQUAL((uintptr_t)moved % HUGE_BYTES, 0);
     CHECK(is_stamped(moved, bytes, bytes));
-    CHECK(mapped_as(moved, 2 * bytes, "AnonHugePages:") >= huge_bytes);
+    CHECK(huge_bytes_of(moved, 2 * bytes) >= huge_bytes);
     if (wall != MAP_FAILED)
         munmap(wall, 4096);
     large_delete(l);
@@ -316,7 +316,7 @@ static void check_resident(space *s)
     size_t resident = resident_of((void *)a->base, a->reserved_bytes);
     CHECK_EQUAL(arena_bytes % HUGE_BYTES, 0);
     CHECK(resident <= arena_bytes);
-    if (mapped_as((void *)a->base, a->committed * ARENA_CHUNK_BYTES, "AnonHugePages:") >= resident)
+    if (huge_bytes_of((void *)a->base, a->committed * ARENA_CHUNK_BYTES) >= resident)
         CHECK_EQUAL(resident, arena_bytes);
     CHECK_EQUAL(stats.live_bytes + stats.free_bytes + stats.tail_bytes + stats.resting_bytes, stats.mapped_bytes);
 }
@@ -403,7 +403,7 @@ static void a_heap_is_in_huge_pages_or_kept_out(void)
         CHECK_EQUAL(stats.huge_page_bytes, rows[i].is_huge ? HUGE_BYTES : 0);
         CHECK_EQUAL(strcmp(stats.huge_pages, rows[i].is_huge ? "on" : "off") == 0,
                     rows[i].is_huge || !rows[i].is_wanted);
-        size_t huge_bytes = mapped_as((void *)a->base, bytes, "AnonHugePages:");
+        size_t huge_bytes = huge_bytes_of((void *)a->base, bytes);
         CHECK(rows[i].is_huge ? huge_bytes >= granted / 4 : huge_bytes == 0);
         free(objects);
         space_destroy(s);

@@ -122,7 +122,8 @@ static size_t visit(heap *h, range *r, size_t unit)
         return 0;
     uint16_t count = (uint16_t)(s->sc->geometry.capacity - sc_live(s->sc, s));
     size_t calls = 0;
-    if ((r->seen[unit] & ~SEEN_SWEPT) == count && (!is_current || (r->seen[unit] & SEEN_SWEPT) == 0)) {
+    bool is_unchanged = (r->seen[unit] & ~SEEN_SWEPT) == count, is_swept = (r->seen[unit] & SEEN_SWEPT) != 0;
+    if (h->is_trimming || (is_unchanged && (!is_current || !is_swept))) {
         calls = sweep_slab(h, r, s);
         count |= SEEN_SWEPT;
     }
@@ -175,12 +176,24 @@ static bool sweep(heap *h, uint64_t now_ms)
         collect_some(h);
     else if (h->is_reclaiming)
         h->is_reclaiming = reclaim(h, STEP_SMALL_PAGES, STEP_MEDIUM_PAGES) > 0;
+    if (h->is_trimming && (h->collects_left > 0 || h->is_reclaiming))
+        return true;
     for (size_t visits = 0; h->visits_left > 0 && visits < STEP_VISITS && calls < STEP_PURGES; visits++) {
         advance(h);
         calls += visit(h, &h->space->ranges[h->visit_range], h->visit);
         h->visits_left--;
     }
+    h->is_trimming = h->is_trimming && h->visits_left > 0;
     return h->visits_left > 0 || h->collects_left > 0 || h->is_reclaiming;
+}
+
+/* A round that begins now, and takes what has just changed too. */
+static void begin_trimming(heap *h)
+{
+    h->is_trimming = h->is_reclaiming = true;
+    h->collects_left = h->view.zone->classes.count;
+    h->visits_left = h->space->huge.is_wanted ? 0 : all_units(h->space);
+    h->idle_ms = 0;
 }
 
 void heap_note_drained(void *context, slab *s, bool by_others)
@@ -223,7 +236,7 @@ void heap_tick(heap *h)
     h->is_busy = true;
     if (UNLIKELY(atomic_load_explicit(&h->trim_wanted, memory_order_relaxed))) {
         atomic_store_explicit(&h->trim_wanted, false, memory_order_relaxed);
-        trim_own(h);
+        begin_trimming(h);
     }
     uint64_t now_ms = space_now_ms();
     if (now_ms == h->idle_ms) {

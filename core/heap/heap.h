@@ -89,6 +89,7 @@ typedef struct heap {
     uint64_t drains;                        /* slabs that changed lists by frees, so far */
     bool is_busy;                           /* giving back: what drains meanwhile is not the beginning of more */
     bool is_reclaiming;                     /* slabs that others emptied may still have to leave */
+    bool is_trimming;                       /* the sweep's round takes what has just changed too */
     uint32_t collects_left;                 /* classes in which others may have freed */
     size_t visit_range, visit, visits_left; /* the sweep */
     uint32_t rounds_left;
@@ -244,8 +245,8 @@ bool heap_owns(space *s, const void *object);
 /* A part of the work of giving memory back, of about a millisecond at most; callers owe it now and then, say each
  * hundred calls. [owner] */
 void heap_tick(heap *h);
-/* Purges every empty page, and the empty OS pages inside slabs; heaps of other threads do their part at their next
- * tick. Returns the bytes given back by now. [owner] */
+/* Purges every empty page, and the empty OS pages inside slabs; heaps of other threads do their part in their next
+ * ticks. Returns the bytes given back by now. [owner] */
 size_t heap_trim(heap *h);
 /* What zone_watcher.drained tells. */
 void heap_note_drained(void *context, slab *s, bool by_others);

@@ -198,6 +198,39 @@ static void a_trim_reaches_other_heaps(void)
 }
 
 /* An abandoned heap has no next tick; what is empty there goes back all the same. */
+/* Another owner's call is not held up by all of it. */
+static void another_heaps_part_of_a_trim_takes_several_ticks(void)
+{
+    enum { COUNT = 20000, BYTES = 1024, KEPT = 16 };
+    space *s = space_new(RESERVE_LEAST, 1, 1000000);
+    heap *trims = heap_of(s), *other = heap_of(s);
+    static char *objects[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        REQUIRE((objects[i] = heap_allocate(other, BYTES)) != NULL);
+        objects[i][0] = 1;
+    }
+    for (size_t i = 0; i < COUNT; i++)
+        if (i % KEPT != 0)
+            CHECK_OK(heap_free(other, objects[i]));
+    heap_trim(trims);
+    uint64_t before = space_statistics(s).given_back_bytes, first = 0, last = before;
+    size_t ticks = 0;
+    for (; ticks < 10000; ticks++) {
+        heap_tick(other);
+        uint64_t now = space_statistics(s).given_back_bytes;
+        first = ticks == 0 ? now : first;
+        if (now == last && !other->is_trimming)
+            break;
+        last = now;
+    }
+    CHECK(ticks > 1 && ticks < 10000);
+    CHECK(first - before < (last - before) / 2);
+    CHECK(last - before > (uint64_t)COUNT * BYTES / 2);
+    CHECK_EQUAL(heap_trim(other), 0);
+    CHECK_HEAP(other, COUNT / KEPT);
+    space_destroy(s);
+}
+
 static void a_trim_reaches_abandoned_heaps(void)
 {
     enum { OBJECTS = 1000 };
@@ -304,6 +337,7 @@ int main(void)
     RUN(every_abandoned_heap_is_tended_by_rare_ticks);
     RUN(ten_thousand_owners);
     RUN(a_trim_reaches_other_heaps);
+    RUN(another_heaps_part_of_a_trim_takes_several_ticks);
     RUN(a_trim_reaches_abandoned_heaps);
     RUN(a_heap_that_is_tended_is_not_adopted);
     RUN(many_abandoned_heaps_and_a_small_stack);

@@ -71,15 +71,17 @@ class Allocator(_native.Zone):
 
     def _take(self, page: Page, join: Callable[[], None]) -> None:
         page._take(self)
+        # Before it can be allocated from: another thread that takes turns with this one may let it go at once.
+        known = self._pages.setdefault(page.address, page)
         try:
             join()
-        except InvalidPage as error:
+        except BaseException as error:
+            if known is page:
+                del self._pages[page.address]
             page._give_back()
-            raise InvalidPage(f"{page!r}: {error}") from None
-        except BaseException:
-            page._give_back()
+            if isinstance(error, InvalidPage):
+                raise InvalidPage(f"{page!r}: {error}") from None
             raise
-        self._pages[page.address] = page
 
     def _refill_dry(self, layout: Layout) -> None:
         """The class of this layout has no slot left: one more page from the pager, or OutOfMemory."""

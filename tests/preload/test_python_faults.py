@@ -217,7 +217,7 @@ def in_child(first, last):
 if kinds & OF_ALL: # a thread that has no memory to begin says so
     KINDS = KINDS[:-1]
 (requests, refused), level = in_child(NEVER, NEVER)
-assert requests > 40 and refused == 0, (requests, refused)
+assert requests > 20 and refused == 0, (requests, refused)
 tried = seen = 0
 for number in range(1, requests + 1, stride):
     (counted, refused), (objects, size) = in_child(number, NEVER if all_from_it_on else number)
@@ -226,7 +226,8 @@ for number in range(1, requests + 1, stride):
     seen += refused > 0
     # What the interpreter keeps of exceptions is not the same each time.
     assert abs(objects - level[0]) < 30 and abs(size - level[1]) < 3000, (number, objects, size, level)
-assert seen > tried // 2 or not all_from_it_on, (seen, tried) # one alone is mostly asked for again, or passed on
+# One alone is mostly asked for again, or passed on; a block that can't be moved by the kernel is copied.
+assert seen > tried // 2 or not (all_from_it_on and kinds & MMAP), (seen, tried)
 """
 
 

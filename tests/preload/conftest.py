@@ -30,7 +30,17 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
             compiler = next((name for name in names if shutil.which(name)), None)
             if compiler is None:
                 pytest.skip(f"no compiler for {source}: neither of {', '.join(names)}")
-            command = [compiler, f"-std={standard}", "-O1", "-g", *WARNINGS, "-pthread", *flags, str(HERE / source)]
+            command = [
+                compiler,
+                f"-std={standard}",
+                "-O1",
+                "-fno-builtin",
+                "-g",
+                *WARNINGS,
+                "-pthread",
+                *flags,
+                str(HERE / source),
+            ]
             done = subprocess.run([*command, "-o", str(target), "-ldl"], capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
         return str(target)

@@ -184,11 +184,12 @@ def work_with_refusals(kinds, first, last, error=errno.ENOMEM):
 # Small objects that are refused go to the interpreter's own allocator, which makes its tables once.
 FAULTS += """
 slabmalloc.trim()
-c.faults_arm(MPROTECT, 1, 2, errno.ENOMEM) # for some chunks together, and for one
 made = []
 while slabmalloc.stats().domains["obj"].passed_blocks == 0:
-    made.append([bytes(n) for n in range(450, 500)])
-c.faults_disarm()
+    c.faults_arm(MPROTECT, 1, 2, errno.ENOMEM) # for some chunks together, and for one; whoever else asks for them
+    with suppress(MemoryError):
+        made.append([bytes(n) for n in range(450, 500)])
+    c.faults_disarm()
 del made
 """
 

@@ -238,6 +238,8 @@ def test_children_of_slabmalloc_run_without_children() -> None:
 @pytest.mark.parametrize("value", ["preload", IN_PROCESS])
 def test_sub_interpreters_have_what_the_main_one_has(value: str) -> None:
     program = f"""{TELL}
+import sys
+sys.stdout.flush()
 try:
     import _interpreters as interpreters
 except ImportError:

@@ -9,6 +9,8 @@ import textwrap
 
 import pytest
 
+from programs import IN_THREADS
+
 pytest.importorskip("slabmalloc.process._pymem", reason="needs the native extension")
 
 PRELUDE = """
@@ -33,6 +35,7 @@ def is_sound():
     assert _pymem.audit() is None, _pymem.audit()
     assert stats().conserved, stats()
 """
+PRELUDE += IN_THREADS
 
 
 def run(program: str, *options: str, **settings: object) -> subprocess.CompletedProcess[str]:

@@ -123,4 +123,16 @@ static inline size_t resident_of(const void *begin, size_t bytes)
     return count * os_page;
 }
 
+/* Objects that are touched: the i-th is full of i % 250 + 1. */
+static inline char **objects_new(heap *h, size_t count, size_t bytes)
+{
+    char **objects = calloc(count, sizeof *objects);
+    REQUIRE(objects != NULL);
+    for (size_t i = 0; i < count; i++) {
+        REQUIRE((objects[i] = heap_allocate(h, bytes)) != NULL);
+        memset(objects[i], (int)(i % 250 + 1), bytes);
+    }
+    return objects;
+}
+
 #endif

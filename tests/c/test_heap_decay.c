@@ -25,17 +25,6 @@ static bool nothing_rests(const heap *h, const void *context)
     return space_statistics(h->space).resting_bytes == 0;
 }
 
-static char **objects_new(heap *h, size_t count, size_t bytes)
-{
-    char **objects = calloc(count, sizeof *objects);
-    REQUIRE(objects != NULL);
-    for (size_t i = 0; i < count; i++) {
-        REQUIRE((objects[i] = heap_allocate(h, bytes)) != NULL);
-        memset(objects[i], (int)(i % 250 + 1), bytes);
-    }
-    return objects;
-}
-
 /* Frees all but each `kept`th; 0: all. */
 static void objects_free(heap *h, char **objects, size_t count, size_t kept)
 {

@@ -324,17 +324,6 @@ static void check_resident(space *s)
     CHECK_EQUAL(stats.live_bytes + stats.free_bytes + stats.tail_bytes + stats.resting_bytes, stats.mapped_bytes);
 }
 
-static char **objects_new(heap *h, size_t count, size_t bytes)
-{
-    char **objects = calloc(count, sizeof *objects);
-    REQUIRE(objects != NULL);
-    for (size_t i = 0; i < count; i++) {
-        REQUIRE((objects[i] = heap_allocate(h, bytes)) != NULL);
-        memset(objects[i], (int)(i % 250 + 1), bytes);
-    }
-    return objects;
-}
-
 static uint32_t decay_ms;
 
 /* Filled, freed but for an object here and there, used again, freed as a whole: by ticks, or at once. */

@@ -16,6 +16,7 @@ import textwrap
 import pytest
 
 from forms import IS_FREE_THREADED
+from programs import IN_THREADS
 from slabmalloc.process import preload
 
 pytest.importorskip("slabmalloc.process._pymem", reason="needs the native extension")
@@ -29,7 +30,7 @@ RUN = ["-m", "slabmalloc", "run", "--quiet"]
 if IS_FREE_THREADED:
     RUN.append("--domains=raw")  # it could not have the others, and would say so
 
-PRELUDE = """
+PRELUDE = f"""{IN_THREADS}
 import ctypes, gc, os, sys, threading, time
 import slabmalloc
 from slabmalloc.process import _pymem
@@ -39,19 +40,6 @@ assert _pymem.form() == "preload"
 def sound():
     assert _pymem.audit() is None, _pymem.audit()
     assert slabmalloc.stats().conserved, slabmalloc.stats()
-
-def in_threads(work, count=4):
-    failed = []
-    def guarded(number):
-        try:
-            work(number)
-        except BaseException as error:
-            failed.append(error)
-            raise
-    threads = [threading.Thread(target=guarded, args=[number]) for number in range(count)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
-    assert not failed
 
 def wait_for(child):
     status = os.waitpid(child, 0)[1]

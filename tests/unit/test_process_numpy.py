@@ -30,19 +30,6 @@ HELPERS = """
 def owned(*arrays):
     return all(_pymem.owns(array.ctypes.data) for array in arrays)
 
-def in_threads(work, count=4):
-    failed = []
-    def guarded(number):
-        try:
-            work(number)
-        except BaseException as error:
-            failed.append(error)
-            raise
-    threads = [threading.Thread(target=guarded, args=[number]) for number in range(count)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
-    assert not failed
-
 # From one byte to what has a mapping of its own; 1,023 and less go through a cache.
 COUNTS = (1, 7, 64, 1000, 1023, 1024, 5000, 100_000, 200_000, 5 << 20)
 # Where NumPy asks `raw`, small blocks of before go round in its own cache, which is in front of that.

@@ -26,19 +26,6 @@ def in_strange_thread(function, argument):
     assert library.pthread_join(thread, ctypes.byref(result)) == 0
     return result.value
 
-def in_threads(work, count=4):
-    failed = []
-    def guarded(number):
-        try:
-            work(number)
-        except BaseException as error:
-            failed.append(error)
-            raise
-    threads = [threading.Thread(target=guarded, args=[number]) for number in range(count)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
-    assert not failed
-
 def row():
     return stats().domains["raw"]
 """

@@ -81,6 +81,7 @@ bool process_count(process_domain domain, pymem_counters *counters)
     case DOMAIN_MEM: *counters = pymem_count((pymem_domain)domain); return pymem_is_installed((pymem_domain)domain);
     case DOMAIN_RAW: return thread_domain_count(THREAD_RAW, counters);
     case DOMAIN_NUMPY: return thread_domain_count(THREAD_NUMPY, counters);
+    case DOMAIN_MALLOC: return thread_domain_count(THREAD_MALLOC, counters);
     default: return false;
     }
 }

@@ -13,7 +13,8 @@ static struct {
     _Atomic bool is_served;
     /* Of threads without a heap, or what did not end here. [any thread] */
     _Atomic uint64_t frees_without_heap, passed_blocks, passed_bytes;
-} domains[THREAD_DOMAINS] = {[THREAD_RAW] = {.name = "raw"}, [THREAD_NUMPY] = {.name = "numpy"}};
+} domains[THREAD_DOMAINS] = {
+    [THREAD_MALLOC] = {.name = "malloc"}, [THREAD_RAW] = {.name = "raw"}, [THREAD_NUMPY] = {.name = "numpy"}};
 
 /* ---- allocate --------------------------------------------------------------------------------------------- */
 
@@ -22,32 +23,38 @@ static void *count_served(heap *h, thread_domain which, void *block, size_t byte
     if (block == NULL)
         return NULL;
     heap_tally *tally = &h->tallies[which];
-    heap_count(&tally->counters.served_bytes, bytes);
+    heap_count(&tally->served_bytes, bytes);
     if (heap_count_down(&tally->calls_until_tick)) {
-        heap_count(&tally->counters.ticks, 1); /* first: between the two a reader sees too many served, never too few */
+        heap_count(&tally->ticks, 1); /* first: between the two a reader sees too many served, never too few */
         atomic_store_explicit(&tally->calls_until_tick, HEAP_CALLS_PER_TICK, memory_order_relaxed);
         heap_tick(h);
     }
     return block;
 }
 
-static void *allocate(thread_domain which, size_t bytes, void *(*from_heap)(heap *h, size_t bytes))
+static void *allocate(thread_domain which, size_t bytes, size_t align,
+                      void *(*from_heap)(heap *h, size_t bytes, size_t align))
 {
     int reason = errno;
-    heap *h = thread_heap_open();
-    void *block = h == NULL ? NULL : count_served(h, which, from_heap(h, bytes), bytes);
-    thread_heap_done(h);
+    heap *known = thread_heap, *h = LIKELY(known != NULL) ? known : thread_heap_open();
+    void *block = h == NULL ? NULL : count_served(h, which, from_heap(h, bytes, align), bytes);
+    if (UNLIKELY(known == NULL))
+        thread_heap_done(h);
     errno = reason;
     return block;
 }
 
-static void *allocate_any(heap *h, size_t bytes) { return heap_allocate(h, bytes); }
+static void *any(heap *h, size_t bytes, size_t align) { return (void)align, heap_allocate(h, bytes); }
 
-void *thread_domain_allocate(thread_domain which, size_t bytes) { return allocate(which, bytes, allocate_any); }
+static void *zeroed(heap *h, size_t bytes, size_t align) { return (void)align, heap_allocate_zeroed(h, bytes); }
 
-void *thread_domain_allocate_zeroed(thread_domain which, size_t bytes)
+void *thread_domain_allocate(thread_domain which, size_t bytes) { return allocate(which, bytes, 1, any); }
+
+void *thread_domain_allocate_zeroed(thread_domain which, size_t bytes) { return allocate(which, bytes, 1, zeroed); }
+
+void *thread_domain_allocate_aligned(thread_domain which, size_t bytes, size_t align)
 {
-    return allocate(which, bytes, heap_allocate_zeroed);
+    return allocate(which, bytes, align, heap_allocate_aligned);
 }
 
 /* ---- free and resize -------------------------------------------------------------------------------------- */
@@ -74,7 +81,7 @@ bool thread_domain_free(thread_domain which, void *block)
     if (status != SLABMALLOC_OK)
         stop_if_owned(which, s, block, stop_name_of(status));
     else if (h != NULL)
-        heap_count(&h->tallies[which].counters.freed_blocks, 1);
+        heap_count(&h->tallies[which].freed_blocks, 1);
     else
         atomic_fetch_add_explicit(&domains[which].frees_without_heap, 1, memory_order_relaxed);
     return status == SLABMALLOC_OK;
@@ -90,9 +97,9 @@ static void *resize(heap *h, thread_domain which, void *block, size_t bytes, boo
         return NULL;
     }
     if (resized == block)
-        heap_count(&h->tallies[which].counters.resized_blocks, 1);
+        heap_count(&h->tallies[which].resized_blocks, 1);
     else if (resized != NULL)
-        heap_count(&h->tallies[which].counters.freed_blocks, 1);
+        heap_count(&h->tallies[which].freed_blocks, 1);
     return resized == block ? block : count_served(h, which, resized, bytes);
 }
 
@@ -123,12 +130,11 @@ void thread_domain_begin(thread_domain which)
 
 static void add_tally(pymem_counters *counters, const heap_tally *tally)
 {
-    counters->served_blocks +=
-        (atomic_load_explicit(&tally->counters.ticks, memory_order_relaxed) + 1) * HEAP_CALLS_PER_TICK -
-        atomic_load_explicit(&tally->calls_until_tick, memory_order_relaxed);
-    counters->served_bytes += atomic_load_explicit(&tally->counters.served_bytes, memory_order_relaxed);
-    counters->freed_blocks += atomic_load_explicit(&tally->counters.freed_blocks, memory_order_relaxed);
-    counters->resized_blocks += atomic_load_explicit(&tally->counters.resized_blocks, memory_order_relaxed);
+    counters->served_blocks += (atomic_load_explicit(&tally->ticks, memory_order_relaxed) + 1) * HEAP_CALLS_PER_TICK -
+                               atomic_load_explicit(&tally->calls_until_tick, memory_order_relaxed);
+    counters->served_bytes += atomic_load_explicit(&tally->served_bytes, memory_order_relaxed);
+    counters->freed_blocks += atomic_load_explicit(&tally->freed_blocks, memory_order_relaxed);
+    counters->resized_blocks += atomic_load_explicit(&tally->resized_blocks, memory_order_relaxed);
 }
 
 bool thread_domain_count(thread_domain which, pymem_counters *counters)

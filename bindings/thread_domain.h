@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Domains that are served from the calling thread's heap, floor 4, as malloc is: CPython's `raw`, asked for without the
- * interpreter lock, from any thread, before and after the interpreter's life; and NumPy's data in the wrapper form.
- * They share the heaps of threads with malloc, so a block of one may be freed by another. An invalid free stops the
+ * Domains that are served from the calling thread's heap, floor 4: malloc, in the preload library; CPython's `raw`, asked
+ * for without the interpreter lock, from any thread, before and after the interpreter's life; NumPy's data in the wrapper
+ * form. They share the heaps of threads, so a block of one may be freed by another. An invalid free stops the
  * process. What is not a block of the heap is the caller's to pass on.
  *
  * Counts. Each heap has a tally per domain, which its owner alone writes: see heap.h. The rest is rare, and atomic.
@@ -13,7 +13,7 @@
 #include "pymem.h"
 #include "threads.h"
 
-typedef enum thread_domain { THREAD_RAW, THREAD_NUMPY, THREAD_DOMAINS } thread_domain;
+typedef enum thread_domain { THREAD_MALLOC, THREAD_RAW, THREAD_NUMPY, THREAD_DOMAINS } thread_domain;
 
 _Static_assert((int)THREAD_DOMAINS == (int)HEAP_TALLIES, "a tally for each");
 
@@ -21,6 +21,8 @@ _Static_assert((int)THREAD_DOMAINS == (int)HEAP_TALLIES, "a tally for each");
 void *thread_domain_allocate(thread_domain which, size_t bytes);
 /* The same, and every byte of it is 0. */
 void *thread_domain_allocate_zeroed(thread_domain which, size_t bytes);
+/* The same, aligned to `align`, a power of two. */
+void *thread_domain_allocate_aligned(thread_domain which, size_t bytes, size_t align);
 /* False: it is no block of the heap (NULL is none), and nothing has changed. errno is kept. */
 bool thread_domain_free(thread_domain which, void *block);
 /* The block with at least `bytes`, in place or moved; NULL: the system refuses and the block is as it was, or
@@ -28,13 +30,10 @@ bool thread_domain_free(thread_domain which, void *block);
 void *thread_domain_resize(thread_domain which, void *block, size_t bytes, bool *is_foreign);
 
 /* What nearly every thread_domain_allocate is; `otherwise` is what the caller does else. Calls come at the end, so that
- * there is no frame. */
-ALWAYS_INLINE void *thread_domain_allocate_quickly(thread_domain which, size_t bytes, void *(*otherwise)(size_t bytes))
+ * there is no frame: count first, and let what is rare take it back. */
+ALWAYS_INLINE void *thread_domain_allocate_from(thread_domain which, heap *h, slabmalloc_sc *sc, size_t bytes,
+                                                void *(*otherwise)(size_t bytes))
 {
-    heap *h = thread_heap;
-    if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
-        return otherwise(bytes);
-    slabmalloc_sc *sc = heap_sc_of_small(&h->view, bytes);
     heap_tally *tally = &h->tallies[which];
     uintptr_t object = sc->next;
     if (UNLIKELY(object == NO_SLOT))
@@ -43,8 +42,16 @@ ALWAYS_INLINE void *thread_domain_allocate_quickly(thread_domain which, size_t b
         atomic_store_explicit(&tally->calls_until_tick, 1, memory_order_relaxed);
         return otherwise(bytes);
     }
-    heap_count(&tally->counters.served_bytes, bytes);
+    heap_count(&tally->served_bytes, bytes);
     return sc_allocate_next(sc, object);
+}
+
+ALWAYS_INLINE void *thread_domain_allocate_quickly(thread_domain which, size_t bytes, void *(*otherwise)(size_t bytes))
+{
+    heap *h = thread_heap;
+    if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
+        return otherwise(bytes);
+    return thread_domain_allocate_from(which, h, heap_sc_of_small(&h->view, bytes), bytes, otherwise);
 }
 
 /* What nearly every thread_domain_free is; false: it is another kind, and nothing has changed. No frame either. */
@@ -54,7 +61,7 @@ ALWAYS_INLINE bool thread_domain_free_quickly(thread_domain which, void *block)
     slab *s = LIKELY(h != NULL) ? heap_own_slab(&h->view, (uintptr_t)block) : NULL;
     if (UNLIKELY(s == NULL))
         return false;
-    _Atomic uint64_t *freed_blocks = &h->tallies[which].counters.freed_blocks;
+    _Atomic uint64_t *freed_blocks = &h->tallies[which].freed_blocks;
     heap_count(freed_blocks, 1);
     if (LIKELY(heap_free_quickly(s, (uintptr_t)block)))
         return true;

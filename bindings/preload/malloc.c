@@ -13,11 +13,9 @@
 #include "heap/heap.h"
 #include "slab/pager.h"
 #include "stop.h"
-#include "threads.h"
+#include "thread_domain.h"
 
 #define EXPORT __attribute__((visibility("default")))
-
-static const char domain[] = "malloc";
 
 /* ---- allocate -------------------------------------------------------------------------------------------- */
 
@@ -27,64 +25,17 @@ static NOINLINE void *refused(void)
     return NULL;
 }
 
-/* Giving memory back is no business of the caller's errno. */
-static NOINLINE void *tick_and_return(heap *h, void *block)
-{
-    int reason = errno;
-    heap_count(&h->counters.ticks, 1); /* first: between the two a reader sees too many served, never too few */
-    atomic_store_explicit(&h->calls_until_tick, HEAP_CALLS_PER_TICK, memory_order_relaxed);
-    heap_tick(h);
-    errno = reason;
-    return block;
-}
+static void *served(void *block) { return UNLIKELY(block == NULL) ? refused() : block; }
 
-ALWAYS_INLINE void *served(heap *h, void *block, size_t bytes)
-{
-    if (UNLIKELY(block == NULL))
-        return refused();
-    heap_count(&h->counters.served_bytes, bytes);
-    return UNLIKELY(heap_count_down(&h->calls_until_tick)) ? tick_and_return(h, block) : block;
-}
-
-/* The caller is done with the heap, and has the block. */
-static void *returned(heap *h, void *block)
-{
-    thread_heap_done(h);
-    return block;
-}
-
-static NOINLINE void *malloc_slowly(size_t bytes)
-{
-    heap *h = thread_heap;
-    if (LIKELY(h != NULL))
-        return served(h, heap_allocate(h, bytes), bytes);
-    h = thread_heap_open();
-    return h == NULL ? refused() : returned(h, served(h, heap_allocate(h, bytes), bytes));
-}
-
-static NOINLINE void *malloc_at_tick(heap *h, size_t bytes)
-{
-    atomic_store_explicit(&h->calls_until_tick, 1, memory_order_relaxed);
-    return malloc_slowly(bytes);
-}
-
-/* Here and in `free`: count first, and call what is rare at the end, so that there is no frame. */
-ALWAYS_INLINE void *malloc_from(heap *h, slabmalloc_sc *sc, size_t bytes)
-{
-    uintptr_t object = sc->next;
-    if (UNLIKELY(object == NO_SLOT))
-        return malloc_slowly(bytes);
-    if (UNLIKELY(heap_count_down(&h->calls_until_tick)))
-        return malloc_at_tick(h, bytes);
-    heap_count(&h->counters.served_bytes, bytes);
-    return sc_allocate_next(sc, object);
-}
+static NOINLINE void *malloc_slowly(size_t bytes) { return served(thread_domain_allocate(THREAD_MALLOC, bytes)); }
 
 static NOINLINE void *malloc_not_small(size_t bytes)
 {
     heap *h = thread_heap;
     slabmalloc_sc *sc = h == NULL ? NULL : heap_sc_of(&h->view, bytes);
-    return UNLIKELY(sc == NULL) ? malloc_slowly(bytes) : malloc_from(h, sc, bytes);
+    if (UNLIKELY(sc == NULL))
+        return malloc_slowly(bytes);
+    return thread_domain_allocate_from(THREAD_MALLOC, h, sc, bytes, malloc_slowly);
 }
 
 EXPORT void *malloc(size_t bytes)
@@ -92,7 +43,7 @@ EXPORT void *malloc(size_t bytes)
     heap *h = thread_heap;
     if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
         return malloc_not_small(bytes);
-    return malloc_from(h, heap_sc_of_small(&h->view, bytes), bytes);
+    return thread_domain_allocate_from(THREAD_MALLOC, h, heap_sc_of_small(&h->view, bytes), bytes, malloc_slowly);
 }
 
 EXPORT void *calloc(size_t count, size_t bytes)
@@ -100,15 +51,13 @@ EXPORT void *calloc(size_t count, size_t bytes)
     size_t total;
     if (__builtin_mul_overflow(count, bytes, &total))
         return refused();
-    heap *h = thread_heap_open();
-    return h == NULL ? refused() : returned(h, served(h, heap_allocate_zeroed(h, total), total));
+    return served(thread_domain_allocate_zeroed(THREAD_MALLOC, total));
 }
 
 /* `align` is a power of two. */
 static void *allocate_aligned(size_t align, size_t bytes)
 {
-    heap *h = thread_heap_open();
-    return h == NULL ? refused() : returned(h, served(h, heap_allocate_aligned(h, bytes, align), bytes));
+    return served(thread_domain_allocate_aligned(THREAD_MALLOC, bytes, align));
 }
 
 static void *aligned_or_invalid(size_t align, size_t bytes)
@@ -158,64 +107,25 @@ EXPORT void *pvalloc(size_t bytes)
 
 /* ---- free ------------------------------------------------------------------------------------------------ */
 
-/* A wrong address. */
-_Noreturn static void not_freed(void *block, slabmalloc_status status)
+/* The address is none of the heap's. */
+_Noreturn static NOINLINE void stop(const char *what, void *block)
 {
     space *s = process_space();
     if (s == NULL)
         abort();
-    stop_process(s, stop_name_of(status), block, domain);
-}
-
-/* A thread without a heap: one that only frees, or is at its end. */
-static NOINLINE void free_without_heap(void *block)
-{
-    int reason = errno;
-    space *s = process_space_if_any();
-    slabmalloc_status status = s == NULL ? SLABMALLOC_FREE_FOREIGN : heap_free_remote(s, block);
-    errno = reason;
-    if (status != SLABMALLOC_OK)
-        not_freed(block, status);
-    else
-        atomic_fetch_add_explicit(&s->frees_without_heap, 1, memory_order_relaxed);
+    stop_process(s, what, block, "malloc");
 }
 
 static NOINLINE void free_slowly(void *block)
 {
-    heap *h = thread_heap;
-    if (block == NULL)
-        return;
-    if (h == NULL) {
-        free_without_heap(block);
-        return;
-    }
-    int reason = errno;
-    slabmalloc_status status = heap_free(h, block);
-    errno = reason;
-    if (status != SLABMALLOC_OK)
-        not_freed(block, status);
-    else
-        heap_count(&h->counters.freed_blocks, 1);
-}
-
-/* It has been counted, and is no quick one. */
-static NOINLINE void free_otherwise(heap *h, void *block)
-{
-    heap_count(&h->counters.freed_blocks, UINT64_MAX);
-    free_slowly(block);
+    if (!thread_domain_free(THREAD_MALLOC, block) && block != NULL)
+        stop(stop_name_of(SLABMALLOC_FREE_FOREIGN), block);
 }
 
 EXPORT void free(void *block)
 {
-    heap *h = thread_heap;
-    slab *s = LIKELY(h != NULL) ? heap_own_slab(&h->view, (uintptr_t)block) : NULL;
-    if (UNLIKELY(s == NULL)) {
+    if (UNLIKELY(!thread_domain_free_quickly(THREAD_MALLOC, block)))
         free_slowly(block);
-        return;
-    }
-    heap_count(&h->counters.freed_blocks, 1);
-    if (UNLIKELY(!heap_free_quickly(s, (uintptr_t)block)))
-        free_otherwise(h, block);
 }
 
 EXPORT void free_sized(void *block, size_t bytes)
@@ -235,22 +145,6 @@ EXPORT void cfree(void *block) { free(block); }
 
 /* ---- resize ---------------------------------------------------------------------------------------------- */
 
-static void *resize(heap *h, void *block, size_t bytes)
-{
-    slabmalloc_status status;
-    void *resized = heap_reallocate(h, block, bytes, &status);
-    if (UNLIKELY(status != SLABMALLOC_OK))
-        stop_process(h->space, "invalid realloc", block, domain);
-    if (resized == NULL)
-        return refused();
-    if (resized == block) {
-        heap_count(&h->counters.resized_blocks, 1);
-        return block;
-    }
-    heap_count(&h->counters.freed_blocks, 1);
-    return served(h, resized, bytes);
-}
-
 EXPORT void *realloc(void *block, size_t bytes)
 {
     if (block == NULL)
@@ -259,8 +153,11 @@ EXPORT void *realloc(void *block, size_t bytes)
         free(block);
         return NULL;
     }
-    heap *h = thread_heap_open();
-    return h == NULL ? refused() : returned(h, resize(h, block, bytes));
+    bool is_foreign;
+    void *resized = thread_domain_resize(THREAD_MALLOC, block, bytes, &is_foreign);
+    if (UNLIKELY(is_foreign))
+        stop("invalid realloc", block);
+    return served(resized);
 }
 
 EXPORT void *reallocarray(void *block, size_t count, size_t bytes)
@@ -278,7 +175,7 @@ EXPORT size_t malloc_usable_size(void *block)
         return 0;
     size_t bytes = heap_usable_bytes(s, block);
     if (bytes == 0)
-        stop_process(s, "invalid malloc_usable_size", block, domain);
+        stop("invalid malloc_usable_size", block);
     return bytes;
 }
 

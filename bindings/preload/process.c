@@ -22,34 +22,9 @@
 #include <unistd.h>
 
 #include "summary.h"
-#include "threads.h"
+#include "thread_domain.h"
 
 static const char *install(unsigned mask) { return process_install(mask, true); }
-
-static bool count_malloc(pymem_counters *counters)
-{
-    *counters = (pymem_counters){.served_blocks = 0};
-    space *s = process_space_if_any();
-    if (s == NULL)
-        return true;
-    pthread_mutex_lock(&s->lock);
-    for (const heap *h = s->heaps; h != NULL; h = h->next) {
-        counters->served_blocks +=
-            (atomic_load_explicit(&h->counters.ticks, memory_order_relaxed) + 1) * HEAP_CALLS_PER_TICK -
-            atomic_load_explicit(&h->calls_until_tick, memory_order_relaxed);
-        counters->served_bytes += atomic_load_explicit(&h->counters.served_bytes, memory_order_relaxed);
-        counters->freed_blocks += atomic_load_explicit(&h->counters.freed_blocks, memory_order_relaxed);
-        counters->resized_blocks += atomic_load_explicit(&h->counters.resized_blocks, memory_order_relaxed);
-    }
-    pthread_mutex_unlock(&s->lock);
-    counters->freed_blocks += atomic_load_explicit(&s->frees_without_heap, memory_order_relaxed);
-    return true;
-}
-
-static bool count(process_domain domain, pymem_counters *counters)
-{
-    return domain == DOMAIN_MALLOC ? count_malloc(counters) : process_count(domain, counters);
-}
 
 __attribute__((visibility("default"))) extern const slabmalloc_process slabmalloc_process_table;
 const slabmalloc_process slabmalloc_process_table = {
@@ -57,7 +32,7 @@ const slabmalloc_process slabmalloc_process_table = {
     .form = "preload",
     .refusal = process_refusal,
     .install = install,
-    .count = count,
+    .count = process_count,
     .get_space = process_space_if_any,
     .trim = process_trim,
     .audit = process_audit,
@@ -173,6 +148,7 @@ __attribute__((constructor)) static void begin(void)
     int reason = errno;
     clock_gettime(CLOCK_MONOTONIC, &start);
     threads_watch_forks();
+    thread_domain_begin(THREAD_MALLOC);
     read_run();
     unsigned wanted = wanted_domains(), raw = 1u << DOMAIN_RAW;
     /* Refused where the program is no CPython, or one whose objects must be left alone: `malloc` is ours anyway. */

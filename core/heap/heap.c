@@ -59,7 +59,6 @@ static heap *heap_new(space *s)
     *h = (heap){
         .view = {.base = first->arena.base, .bytes = first->arena.reserved_bytes, .slabs = first->slabs},
         .space = s,
-        .calls_until_tick = HEAP_CALLS_PER_TICK,
     };
     for (int i = 0; i < HEAP_TALLIES; i++)
         atomic_init(&h->tallies[i].calls_until_tick, HEAP_CALLS_PER_TICK);

@@ -21,15 +21,19 @@
 
 enum { HEAP_CALLS_PER_TICK = 64 };
 
+/* Domains of the process that a thread's heap serves (malloc and others), each with counts of its own. */
+enum { HEAP_TALLIES = 3 };
+
 /* What an owner asked for, counted by whoever serves him; goes on with the next owner. Written by the owner alone, with
  * plain moves, and read by anyone.
  *     blocks served = (ticks + 1) x HEAP_CALLS_PER_TICK - calls_until_tick */
-typedef struct heap_counters {
+typedef struct heap_tally {
     _Atomic uint64_t ticks;
     _Atomic uint64_t served_bytes;   /* as requested when the block was made */
     _Atomic uint64_t freed_blocks;   /* of any heap */
     _Atomic uint64_t resized_blocks; /* left in place */
-} heap_counters;
+    _Atomic uint32_t calls_until_tick;
+} heap_tally;
 
 /* One instruction where there is one that is no atomic operation, but writes the whole word at once. */
 ALWAYS_INLINE void heap_count(_Atomic uint64_t *counter, uint64_t more)
@@ -55,15 +59,6 @@ ALWAYS_INLINE bool heap_count_down(_Atomic uint32_t *counter)
 #endif
 }
 
-/* Domains of the process that the heaps of threads serve besides malloc, each with counts of its own.
- *     blocks served = (counters.ticks + 1) x HEAP_CALLS_PER_TICK - calls_until_tick */
-enum { HEAP_TALLIES = 2 };
-
-typedef struct heap_tally {
-    heap_counters counters;
-    _Atomic uint32_t calls_until_tick;
-} heap_tally;
-
 typedef enum heap_state {
     HEAP_OWNED,
     HEAP_ABANDONED,
@@ -83,8 +78,6 @@ typedef struct heap_view {
 typedef struct heap {
     heap_view view;
     space *space;
-    heap_counters counters;
-    _Atomic uint32_t calls_until_tick;      /* of whoever calls heap_tick by it */
     heap_tally tallies[HEAP_TALLIES];       /* whose is which is the business of whoever serves */
     uint64_t drains;                        /* slabs that changed lists by frees, so far */
     bool is_busy;                           /* giving back: what drains meanwhile is not the beginning of more */

@@ -46,12 +46,11 @@ typedef struct space {
     range ranges[SPACE_MAX_RANGES];
     _Atomic uint32_t range_count; /* ranges are added, never removed; a range is whole before it is counted */
     large_space large;
-    _Atomic size_t in_use_bytes;         /* of pages */
-    struct heap *heaps;                  /* all, by next */
-    struct heap *abandoned;              /* those without an owner, by next_abandoned */
-    struct heap *asked;                  /* the next whose owner may be gone */
-    _Atomic uint64_t frees_without_heap; /* of threads that have none; [any thread] */
-    _Atomic uint64_t trims;              /* so far */
+    _Atomic size_t in_use_bytes; /* of pages */
+    struct heap *heaps;          /* all, by next */
+    struct heap *abandoned;      /* those without an owner, by next_abandoned */
+    struct heap *asked;          /* the next whose owner may be gone */
+    _Atomic uint64_t trims;      /* so far */
     space_options options;
     huge_use huge;
     const char *huge_refusal; /* NULL, or why huge pages are wanted and not used */

@@ -48,6 +48,15 @@ static void slab_joined(void *context, slab *s)
 
 static void slab_left(void *context, slab *s) { enter_slab(context, s, NULL); }
 
+/* Memory that rests is no reason to be refused any. */
+static bool relieve(space *s) { return large_trim(&s->large) > 0; }
+
+static bool zone_starved(void *context)
+{
+    heap *h = context;
+    return relieve(h->space);
+}
+
 /* ---- life ------------------------------------------------------------------------------------------------ */
 
 static heap *heap_new(space *s)
@@ -75,8 +84,8 @@ static heap *heap_new(space *s)
         slabmalloc_os_unmap(h, align_up(sizeof(heap), os_page_bytes()));
         return NULL;
     }
-    h->view.zone->watcher =
-        (zone_watcher){.context = h, .joined = slab_joined, .left = slab_left, .drained = heap_note_drained};
+    h->view.zone->watcher = (zone_watcher){
+        .context = h, .joined = slab_joined, .left = slab_left, .drained = heap_note_drained, .starved = zone_starved};
     return h;
 }
 
@@ -107,7 +116,9 @@ heap *heap_open(space *s, bool (*is_gone)(uint64_t owner))
     pthread_mutex_unlock(&s->lock);
     if (h != NULL)
         return h;
-    h = heap_new(s);
+    do
+        h = heap_new(s);
+    while (h == NULL && relieve(s));
     if (h != NULL) {
         pthread_mutex_lock(&s->lock);
         h->next = s->heaps;

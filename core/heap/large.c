@@ -146,7 +146,10 @@ static size_t rest_unmap(large_space *l, large_block *b)
     return held;
 }
 
-/* A step of that: the last bytes of the block, from an address on that cuts no huge page, or all of it if there are not
+/* Makes room for what the system refuses. False: nothing rests, or nothing of it goes. */
+static bool rest_yields(large_space *l) { return l->oldest != NULL && rest_unmap(l, l->oldest) > 0; }
+
+/* A step of giving back: the last bytes of the block, from an address on that cuts no huge page, or all of it if there are not
  * more. Returns the bytes that went. */
 static size_t rest_step(large_space *l, large_block *b)
 {
@@ -265,16 +268,17 @@ static large_block *fresh_take(large_space *l, size_t bytes, size_t align)
     large_block *b = hollow_take(l, bytes, align);
     if (b != NULL)
         return b;
-    b = record_new(l);
+    do
+        b = record_new(l);
+    while (b == NULL && rest_yields(l));
     if (b == NULL)
         return NULL;
     align = max_size(align, SLABMALLOC_MIN_PAGE_BYTES);
     b->address = may_be_huge(l, bytes) ? (uintptr_t)slabmalloc_os_map(bytes, max_size(align, l->huge.bytes), false) : 0;
-    while (b->address == 0) {
-        b->address = (uintptr_t)slabmalloc_os_map(bytes, align, false);
-        if (b->address == 0 && (l->oldest == NULL || rest_unmap(l, l->oldest) == 0))
-            break;
-    }
+    if (b->address == 0)
+        do
+            b->address = (uintptr_t)slabmalloc_os_map(bytes, align, false);
+        while (b->address == 0 && rest_yields(l));
     b->bytes = b->purged_bytes = bytes;
     if (b->address == 0) {
         record_delete(l, b);
@@ -344,7 +348,7 @@ static void *resize(large_space *l, const large_block *b, size_t bytes)
     void *moved;
     do
         moved = remap(l, b->address, b->bytes, bytes);
-    while (moved == NULL && (errno == ENOMEM || errno == EAGAIN) && l->oldest != NULL && rest_unmap(l, l->oldest) > 0);
+    while (moved == NULL && (errno == ENOMEM || errno == EAGAIN) && rest_yields(l));
     return moved;
 }
 

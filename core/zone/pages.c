@@ -116,7 +116,11 @@ bool zone_refill_from_pager(slabmalloc_zone *zone, slabmalloc_sc *sc)
     void *page = zone->pager.allocate(zone->pager.context, sc->geometry.page_bytes);
     if (page == NULL)
         return false;
-    if (take_page(zone, sc, page, false) == SLABMALLOC_OK)
+    slabmalloc_status status = take_page(zone, sc, page, false);
+    if (status == SLABMALLOC_OUT_OF_MEMORY && zone->watcher.starved != NULL &&
+        zone->watcher.starved(zone->watcher.context))
+        status = take_page(zone, sc, page, false);
+    if (status == SLABMALLOC_OK)
         return true;
     zone->pager.release(zone->pager.context, page, sc->geometry.page_bytes);
     return false;

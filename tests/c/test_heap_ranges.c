@@ -191,6 +191,50 @@ static int rest_then_ask(void)
     return 0;
 }
 
+/* Takes blocks of so many bytes until one is refused; returns how many there are. */
+static size_t take_until_refused(heap *h, size_t bytes)
+{
+    size_t count = 0;
+    while (count < MOST && (limited_objects[count] = heap_allocate(h, bytes)) != NULL)
+        count++;
+    CHECK(count < MOST);
+    return count;
+}
+
+/* Bookkeeping is no reason either: for each block that rests there are three records more. */
+static int rest_then_ask_for_more_records(void)
+{
+    heap *h = heap_open(limited_space, NULL);
+    REQUIRE(h != NULL);
+    size_t count = take_until_refused(h, 600 * KIB);
+    for (size_t i = 0; i < count; i++)
+        CHECK_OK(heap_free(h, limited_objects[i]));
+    size_t others = take_until_refused(h, 148 * KIB);
+    CHECK(others >= 4 * (count - count / 8));
+    CHECK_HEAP(h, others);
+    return 0;
+}
+
+/* Nor are the records of slabs, nor is a heap. */
+static int rest_then_ask_for_slabs(void)
+{
+    heap *h = heap_open(limited_space, NULL);
+    REQUIRE(h != NULL);
+    size_t count = take_until_refused(h, 600 * KIB);
+    for (size_t i = 0; i < count; i++)
+        CHECK_OK(heap_free(h, limited_objects[i]));
+    heap *other = heap_open(limited_space, NULL);
+    REQUIRE(other != NULL);
+    count = take_until_refused(h, 600 * KIB);
+    for (size_t i = 0; i < count; i++)
+        CHECK_OK(heap_free(h, limited_objects[i]));
+    size_t slabs = RESERVE_LEAST / HEAP_PAGE_BYTES * 7 / 8;
+    for (size_t i = 0; i < slabs * 16; i++)
+        CHECK(heap_allocate(other, 4 * KIB) != NULL);
+    CHECK_HEAP(other, slabs * 16);
+    return 0;
+}
+
 /* The same for one that is to grow, with room for it but not for a copy. */
 static int rest_then_grow(void)
 {
@@ -215,6 +259,10 @@ static void what_rests_is_not_refused(void)
     limited_space = space_new(RESERVE_LEAST, 1, 1000);
     CHECK_EQUAL(in_limited_child(16 * (size_t)MIB, rest_then_ask), 0);
     CHECK_EQUAL(in_limited_child(16 * (size_t)MIB, rest_then_grow), 0);
+    for (size_t more = 0; more < 600 * KIB; more += 68 * KIB) {
+        CHECK_EQUAL(in_limited_child(64 * (size_t)MIB + more, rest_then_ask_for_more_records), 0);
+        CHECK_EQUAL(in_limited_child(64 * (size_t)MIB + more, rest_then_ask_for_slabs), 0);
+    }
     space_destroy(limited_space);
 }
 

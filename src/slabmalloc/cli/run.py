@@ -8,7 +8,6 @@ by the process that was started, at its end: not by its children, not when a sig
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
@@ -19,9 +18,24 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 
+class _Options:
+    """What the options say, and what holds where they say nothing."""
+
+    module: list[str] | None = None
+    command: list[str] | None = None
+    script: list[str] | None = None
+    domains: str | None = None
+    decay: int | None = None
+    cache: int | None = None
+    reserve: int | None = None
+    classes: str | None = None
+    huge_pages = no_children = in_process = quiet = json = False
+    summary = "-"
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the program; raises what the program raises, SystemExit included. 2: wrong usage, or it can't be started."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     program = _program(options)
     if not program:
         return _complain("what shall be run? Give a script, -m MODULE or -c CODE (see slabmalloc run --help)")
@@ -35,7 +49,30 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _prepare(program: list[str], options: argparse.Namespace) -> Callable[[], None]:
+_FLAGS = ("--huge-pages", "--in-process", "--json", "--no-children", "--quiet")
+
+
+def _options(arguments: Sequence[str]) -> _Options:
+    """Flags and a program are understood without argparse, whose import is half as long as an interpreter's start."""
+    options = _Options()
+    for index, word in enumerate(arguments):
+        rest = list(arguments[index + 1 :])
+        if word in _FLAGS:
+            setattr(options, word[2:].replace("-", "_"), True)
+        elif word in ("-m", "-c") and rest:
+            setattr(options, "module" if word == "-m" else "command", rest)
+            return options
+        elif word == "-" or not word.startswith("-"):
+            options.script = [word, *rest]
+            return options
+        else:
+            break
+    from .run_options import parser
+
+    return parser().parse_args(arguments, _Options())
+
+
+def _prepare(program: list[str], options: _Options) -> Callable[[], None]:
     """What runs the program in this interpreter, after all that can go wrong; or this process becomes the program."""
     domains = _domains(options.domains, options.in_process)
     if options.classes is not None:
@@ -50,101 +87,13 @@ def _prepare(program: list[str], options: argparse.Namespace) -> Callable[[], No
     return preload.replace_process(preload.interpreter_options(), program, _settings_of_run(options, domains))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="slabmalloc run",
-        usage="slabmalloc run [options] [-m MODULE | -c CODE | SCRIPT | -] [arguments...]",
-        description="Runs a program as python does, with the memory of CPython, NumPy and C extensions on slabmalloc.",
-        epilog="The environment variables SLABMALLOC_DECAY_MS (milliseconds), SLABMALLOC_CACHE_BYTES, "
-        "SLABMALLOC_RESERVE (bytes), SLABMALLOC_HUGE_PAGES (1), SLABMALLOC_CLASSES and SLABMALLOC_DOMAINS say the same "
-        "where the library is preloaded by other means.",
-        allow_abbrev=False,
-        formatter_class=_formatter,
-    )
-    rest = argparse.REMAINDER
-    parser.add_argument("-m", dest="module", nargs=rest, metavar="...", help="run a module, as python -m does")
-    parser.add_argument("-c", dest="command", nargs=rest, metavar="...", help="run the code given, as python -c does")
-    parser.add_argument(
-        "script", nargs=rest, metavar="...", help="run a script, directory or archive (-: standard input)"
-    )
-    parser.add_argument(
-        "--domains",
-        metavar="LIST",
-        help="which of CPython's domains to serve besides malloc (default: obj,mem,raw; in process numpy too)",
-    )
-    parser.add_argument(
-        "--decay",
-        type=_seconds,
-        metavar="SECONDS",
-        help="give memory back when it has rested so long; 0: at once (default: 1)",
-    )
-    parser.add_argument(
-        "--cache",
-        type=_mebibytes,
-        metavar="MIB",
-        help="let freed blocks above 128 KiB rest up to so much, or an eighth of what is live (default: 64)",
-    )
-    parser.add_argument(
-        "--reserve", type=_mebibytes, metavar="MIB", help="address space to begin with (default: 65536, if granted)"
-    )
-    parser.add_argument(
-        "--huge-pages",
-        action="store_true",
-        help="put memory into transparent huge pages; it goes back by whole ones alone (default: no)",
-    )
-    parser.add_argument(
-        "--classes",
-        metavar="SPEC",
-        help="size classes: default, powers-of-two, geometric:N, or multiples of 16 with commas (default: default)",
-    )
-    parser.add_argument(
-        "--no-children", action="store_true", help="programs that this one starts run without slabmalloc"
-    )
-    parser.add_argument(
-        "--in-process",
-        action="store_true",
-        help="serve CPython's domains and NumPy's data, behind hooks in this interpreter, instead of preloading",
-    )
-    parser.add_argument("--quiet", action="store_true", help="no summary at the end")
-    parser.add_argument("--json", action="store_true", help="the summary as JSON")
-    parser.add_argument(
-        "--summary",
-        default="-",
-        metavar="FILE",
-        help="write the summary to FILE (default: standard error; json: there, as JSON)",
-    )
-    return parser
-
-
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    # Left to itself it imports shutil, for the width, long before there is anything to format.
-    columns = os.environ.get("COLUMNS", "")
-    return argparse.HelpFormatter(prog, width=(int(columns) if columns.isdigit() else 100) - 2)
-
-
-def _seconds(text: str) -> int:
-    """Milliseconds."""
-    value = float(text)
-    if not 0 <= value <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0 to 1,000,000")
-    return round(value * 1000)
-
-
-def _mebibytes(text: str) -> int:
-    """Bytes."""
-    value = float(text)
-    if not 0 <= value <= 1 << 30:
-        raise argparse.ArgumentTypeError(f"{text} is no number of MiB from 0 to {1 << 30:,}")
-    return round(value * 2**20)
-
-
-def _program(options: argparse.Namespace) -> list[str]:
+def _program(options: _Options) -> list[str]:
     """The program as python's own words, `-m name args...` for one; empty if the options name none."""
     if options.module:
         return ["-m", *options.module]
     if options.command:
         return ["-c", *options.command]
-    words: list[str] = options.script
+    words = options.script or []
     return words[1:] if words[:1] == ["--"] else words
 
 
@@ -171,7 +120,7 @@ def _check_classes(spec: str) -> None:
         raise ValueError(f"--classes={spec}: {error}") from None
 
 
-def _settings(options: argparse.Namespace) -> dict[str, str]:
+def _settings(options: _Options) -> dict[str, str]:
     """What the options say, as the environment variables that both forms read."""
     values = {
         "SLABMALLOC_DECAY_MS": options.decay,
@@ -183,7 +132,7 @@ def _settings(options: argparse.Namespace) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
-def _settings_of_run(options: argparse.Namespace, domains: Sequence[str]) -> dict[str, str]:
+def _settings_of_run(options: _Options, domains: Sequence[str]) -> dict[str, str]:
     settings = {"SLABMALLOC_DOMAINS": ",".join(domains)}
     if options.no_children:
         settings["SLABMALLOC_NO_CHILDREN"] = "1"
@@ -196,7 +145,7 @@ def _settings_of_run(options: argparse.Namespace, domains: Sequence[str]) -> dic
     return settings
 
 
-def _summary(options: argparse.Namespace) -> tuple[str | None, bool] | None:
+def _summary(options: _Options) -> tuple[str | None, bool] | None:
     """Where the summary goes (None: standard error), and whether as JSON; None: nowhere."""
     if options.quiet:
         return None

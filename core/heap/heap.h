@@ -205,7 +205,7 @@ ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object)
     word_add(&s->summary, at); /* whether it was or not: nobody could predict that branch */
     if (s == sc->current) {
         if (UNLIKELY(object < sc->next)) /* NO_SLOT too */
-            sc_cursor_set(sc, at);
+            sc_cursor_set(sc, w, at);
         return true;
     }
     if (UNLIKELY(--s->room == 0))

@@ -88,13 +88,6 @@ slabmalloc_status sc_relist(slabmalloc_sc *sc, slab *s)
 
 /* ---- the cursor ---------------------------------------------------------------------------------------- */
 
-void sc_cursor_set(slabmalloc_sc *sc, size_t at)
-{
-    sc->next_word = &sc->current_local[at];
-    sc->next_base = sc->current_page + at * WORD_BITS * sc->object_bytes;
-    sc->next = sc->next_base + word_lowest(word_get(sc->next_word)) * sc->object_bytes;
-}
-
 static void cursor_end(slabmalloc_sc *sc)
 {
     sc->next = NO_SLOT;
@@ -107,7 +100,7 @@ void sc_seek_lowest(slabmalloc_sc *sc)
     if (at == SIZE_MAX)
         cursor_end(sc);
     else
-        sc_cursor_set(sc, at);
+        sc_cursor_set(sc, &sc->current_local[at], at);
 }
 
 static NOINLINE void *advance_deep(slabmalloc_sc *sc, void *object)
@@ -121,12 +114,14 @@ void *sc_advance(slabmalloc_sc *sc, void *object)
 {
     if (UNLIKELY(slab_is_deep(&sc->geometry)))
         return advance_deep(sc, object);
-    uint64_t summary = sc->current->summary & ~word_bit((size_t)(sc->next_word - sc->current_local));
+    word *local = sc->current_local;
+    uint64_t summary = sc->current->summary & ~word_bit((size_t)(sc->next_word - local));
     sc->current->summary = summary;
-    if (summary == 0)
-        cursor_end(sc);
+    size_t at = word_lowest(summary);
+    if (summary != 0)
+        sc_cursor_set(sc, &local[at], at);
     else
-        sc_cursor_set(sc, word_lowest(summary));
+        cursor_end(sc);
     return object;
 }
 
@@ -339,7 +334,7 @@ slabmalloc_status sc_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, siz
 {
     local_raise(sc->current_local, &sc->current->summary, &sc->geometry, index / WORD_BITS);
     if (object < sc->next) /* NO_SLOT too */
-        sc_cursor_set(sc, index / WORD_BITS);
+        sc_cursor_set(sc, &sc->current_local[index / WORD_BITS], index / WORD_BITS);
     return SLABMALLOC_OK;
 }
 

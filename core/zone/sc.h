@@ -88,12 +88,19 @@ void sc_note_collected(slabmalloc_sc *sc, slab *s, uint32_t count);
 
 /* Objects live in `s`, by the owner's knowledge. */
 uint32_t sc_live(const slabmalloc_sc *sc, const slab *s);
-/* The cursor to the lowest slot in word `at` of the current slab's local set, which is not empty. */
-NOINLINE void sc_cursor_set(slabmalloc_sc *sc, size_t at);
-/* The same in the whole set. */
+/* The cursor to the lowest slot of the current slab's local set. */
 void sc_seek_lowest(slabmalloc_sc *sc);
 /* Calls visit for every slab, current included. */
 void sc_for_each(const slabmalloc_sc *sc, void (*visit)(void *context, slab *s), void *context);
+
+/* The cursor to the lowest slot in word `at` of the current slab's local set: `w`, which is not empty. */
+ALWAYS_INLINE void sc_cursor_set(slabmalloc_sc *sc, word *w, size_t at)
+{
+    uintptr_t base = sc->current_page + at * WORD_BITS * sc->object_bytes;
+    sc->next_word = w;
+    sc->next_base = base;
+    sc->next = base + word_lowest(word_get(w)) * sc->object_bytes;
+}
 
 /* ---- allocate ------------------------------------------------------------------------------------------ */
 

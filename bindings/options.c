@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "stop.h"
+
 static size_t number_or(const char *name, size_t otherwise)
 {
     const char *text = getenv(name);
@@ -50,6 +52,8 @@ space_options options_from_environment(void)
     options.large_bound_bytes = number_or("SLABMALLOC_CACHE_BYTES", options.large_bound_bytes);
     options.reserve_bytes = number_or("SLABMALLOC_RESERVE", options.reserve_bytes);
     options.huge_pages = number_or("SLABMALLOC_HUGE_PAGES", 0) != 0;
+    options.is_hardened = number_or("SLABMALLOC_HARDENED", 0) != 0;
+    options.damaged = stop_at_damage;
     classes_from_environment(&options.classes);
     return options;
 }

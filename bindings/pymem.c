@@ -116,7 +116,7 @@ static NOINLINE void *malloc_not_small(domain *d, size_t bytes)
 static void *hook_malloc(void *context, size_t bytes)
 {
     domain *d = context;
-    if (UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES) || UNLIKELY(!owner_is_caller_quickly(&owner)))
+    if (UNLIKELY(bytes - 1 >= d->view.small_bytes) || UNLIKELY(!owner_is_caller_quickly(&owner)))
         return malloc_not_small(d, bytes);
     return malloc_from(d, heap_sc_of_small(&d->view, bytes), bytes);
 }
@@ -127,7 +127,7 @@ static void *hook_calloc(void *context, size_t count, size_t bytes)
     if (__builtin_mul_overflow(count, bytes, &total))
         return NULL;
     domain *d = context;
-    if (LIKELY(total - 1 < ZONE_SMALL_BYTES)) {
+    if (LIKELY(total - 1 < d->view.small_bytes)) {
         void *block = hook_malloc(context, total);
         return block == NULL ? NULL : memset(block, 0, total);
     }

@@ -24,6 +24,8 @@ static int describe(char *text, size_t size, space *s, const slabmalloc_slot_inf
                     slot->object_bytes, state);
 }
 
+void stop_at_damage(space *s, const void *object) { stop_process(s, "write after free", object, "heap"); }
+
 void stop_process(space *s, const char *what, const void *address, const char *domain)
 {
     char state[128], line[256];

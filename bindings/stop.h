@@ -11,9 +11,14 @@
 /* `what` was done to `address` by a caller of `domain`. */
 _Noreturn void stop_process(space *s, const char *what, const void *address, const char *domain);
 
+/* The same for what was written to after its free (space_options.damaged). */
+void stop_at_damage(space *s, const void *object);
+
 static inline const char *stop_name_of(slabmalloc_status status)
 {
-    return status == SLABMALLOC_FREE_DOUBLE ? "double free" : "invalid free";
+    return status == SLABMALLOC_FREE_DOUBLE      ? "double free"
+           : status == SLABMALLOC_FREE_OVERFLOWN ? "buffer overflow found at free"
+                                                 : "invalid free";
 }
 
 #endif

@@ -49,7 +49,7 @@ ALWAYS_INLINE void *thread_domain_allocate_from(thread_domain which, heap *h, sl
 ALWAYS_INLINE void *thread_domain_allocate_quickly(thread_domain which, size_t bytes, void *(*otherwise)(size_t bytes))
 {
     heap *h = thread_heap;
-    if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
+    if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= h->view.small_bytes))
         return otherwise(bytes);
     return thread_domain_allocate_from(which, h, heap_sc_of_small(&h->view, bytes), bytes, otherwise);
 }

@@ -41,7 +41,7 @@ static NOINLINE void *malloc_not_small(size_t bytes)
 EXPORT void *malloc(size_t bytes)
 {
     heap *h = thread_heap;
-    if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
+    if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= h->view.small_bytes))
         return malloc_not_small(bytes);
     return thread_domain_allocate_from(THREAD_MALLOC, h, heap_sc_of_small(&h->view, bytes), bytes, malloc_slowly);
 }

@@ -13,6 +13,7 @@
 
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+#define ASSUME(condition) ((condition) ? (void)0 : __builtin_unreachable())
 #define NOINLINE __attribute__((noinline))
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define CACHE_LINE_BYTES 64

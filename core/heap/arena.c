@@ -93,7 +93,7 @@ static bool arena_try(arena *a, size_t bytes, size_t span, bool is_huge)
     size_t tables_bytes =
         align_up(ARENA_SETS * set_bytes + 2 * sizeof(uint16_t) * (size_t)chunks, SLABMALLOC_MIN_PAGE_BYTES);
     char *base = reserve_aligned(bytes, span);
-    char *tables = base == NULL ? NULL : slabmalloc_os_map(tables_bytes, SLABMALLOC_MIN_PAGE_BYTES, false);
+    char *tables = base == NULL ? NULL : os_map_guarded(tables_bytes, SLABMALLOC_MIN_PAGE_BYTES);
     if (tables == NULL) {
         if (base != NULL)
             munmap(base, bytes);
@@ -138,7 +138,7 @@ bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes, const huge_u
 void arena_end(arena *a)
 {
     munmap((void *)a->base, a->reserved_bytes);
-    munmap(a->tables, a->tables_bytes);
+    os_unmap_guarded(a->tables, a->tables_bytes);
 }
 
 /* ---- sets of chunks -------------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "heap/hardened.h"
 #include "slab/pager.h"
 
 _Static_assert(HEAP_PAGE_BYTES / SLABMALLOC_MIN_PAGE_BYTES <= 16, "range.purged has a bit per OS page of a unit");
@@ -18,16 +19,36 @@ enum { GROWING_BYTES = 512, ORPHANS_AT_ONCE = 8 };
 
 /* ---- pages ----------------------------------------------------------------------------------------------- */
 
+/* The end of a hardened heap's page is a guard while the page is a slab; not where OS pages are too large for that. */
+static size_t guard_bytes(const heap *h)
+{
+    enum { SHARE = 8 };
+    size_t bytes = os_page_bytes();
+    return h->hardened != NULL && bytes <= HEAP_PAGE_BYTES / SHARE ? bytes : 0;
+}
+
+/* Where the system can't cut one more mapping in two (vm.max_map_count) there is none. */
+static bool guard_end(const heap *h, void *page, size_t page_bytes, bool is_guard)
+{
+    size_t bytes = guard_bytes(h);
+    return bytes == 0 || os_guard((char *)page + page_bytes - bytes, bytes, is_guard) == 0;
+}
+
 static void *page_allocate(void *context, size_t page_bytes)
 {
     heap *h = context;
-    return space_take_page(h->space, page_bytes);
+    void *page = space_take_page(h->space, page_bytes);
+    if (page != NULL)
+        guard_end(h, page, page_bytes, true);
+    return page;
 }
 
+/* A guard that stays one would be a trap for the next who gets the page: so nobody gets it. */
 static void page_release(void *context, void *page, size_t page_bytes)
 {
     heap *h = context;
-    space_give_page(h->space, page, page_bytes);
+    if (guard_end(h, page, page_bytes, false))
+        space_give_page(h->space, page, page_bytes);
 }
 
 static void enter_slab(heap *h, const slab *s, slab *entry)
@@ -59,15 +80,37 @@ static bool zone_starved(void *context)
 
 /* ---- life ------------------------------------------------------------------------------------------------ */
 
+static size_t memory_bytes(const space *s)
+{
+    return align_up(sizeof(heap) + (s->options.is_hardened ? sizeof(hardened) : 0), os_page_bytes());
+}
+
+static heap *memory_map(const space *s)
+{
+    return s->options.is_hardened ? os_map_guarded(memory_bytes(s), SLABMALLOC_MIN_PAGE_BYTES)
+                                  : slabmalloc_os_map(memory_bytes(s), SLABMALLOC_MIN_PAGE_BYTES, false);
+}
+
+static void memory_unmap(heap *h)
+{
+    if (h->hardened != NULL)
+        os_unmap_guarded(h, memory_bytes(h->space));
+    else
+        slabmalloc_os_unmap(h, memory_bytes(h->space));
+}
+
+_Static_assert(sizeof(heap) % _Alignof(hardened) == 0, "what a hardened heap has besides lies behind it");
+
 static heap *heap_new(space *s)
 {
-    heap *h = slabmalloc_os_map(align_up(sizeof(heap), os_page_bytes()), SLABMALLOC_MIN_PAGE_BYTES, false);
+    heap *h = memory_map(s);
     if (h == NULL)
         return NULL;
     const range *first = &s->ranges[0];
     *h = (heap){
-        .view = {.base = first->arena.base, .bytes = first->arena.reserved_bytes, .slabs = first->slabs},
+        .view = {.base = first->arena.base, .slabs = first->slabs},
         .space = s,
+        .hardened = s->options.is_hardened ? (hardened *)(h + 1) : NULL,
     };
     for (int i = 0; i < HEAP_TALLIES; i++)
         atomic_init(&h->tallies[i].calls_until_tick, HEAP_CALLS_PER_TICK);
@@ -78,11 +121,19 @@ static heap *heap_new(space *s)
         .unowned = true,
         .metadata_apart = true,
         .seed = (uint64_t)(uintptr_t)h,
+        .guard_bytes = (uint32_t)guard_bytes(h),
     };
     h->view.zone = slabmalloc_zone_create(&options);
     if (h->view.zone == NULL) {
-        slabmalloc_os_unmap(h, align_up(sizeof(heap), os_page_bytes()));
+        memory_unmap(h);
         return NULL;
+    }
+    if (h->hardened != NULL) {
+        hardened_begin(h);
+    } else {
+        h->view.bytes = first->arena.reserved_bytes;
+        h->view.small_bytes = ZONE_SMALL_BYTES;
+        h->view.end_bytes = (size_t)h->view.zone->max_bytes + 1;
     }
     h->view.zone->watcher = (zone_watcher){
         .context = h, .joined = slab_joined, .left = slab_left, .drained = heap_note_drained, .starved = zone_starved};
@@ -146,7 +197,7 @@ void heap_end(heap *h)
 {
     h->view.zone->has_pager = false; /* its pages are the space's, which ends too */
     slabmalloc_zone_destroy(h->view.zone);
-    slabmalloc_os_unmap(h, align_up(sizeof(heap), os_page_bytes()));
+    memory_unmap(h);
 }
 
 heap *heap_create(size_t reserve_bytes)
@@ -168,6 +219,8 @@ void heap_destroy(heap *h) { space_destroy(h->space); }
 
 void *heap_allocate_other(heap *h, size_t bytes)
 {
+    if (UNLIKELY(h->hardened != NULL))
+        return hardened_allocate(h, bytes, HEAP_ALIGN_BYTES);
     slabmalloc_sc *sc = heap_sc_of(&h->view, bytes);
     bool is_zero;
     return sc != NULL ? sc_allocate(sc) : large_allocate(&h->space->large, bytes, HEAP_ALIGN_BYTES, &is_zero);
@@ -177,6 +230,8 @@ void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
 {
     if (align <= HEAP_ALIGN_BYTES)
         return heap_allocate(h, bytes);
+    if (UNLIKELY(h->hardened != NULL))
+        return hardened_allocate(h, bytes, align);
     bool is_zero;
     slabmalloc_sc *sc = zone_sc(h->view.zone, max_size(bytes, 1), align);
     return sc != NULL ? sc_allocate(sc) : large_allocate(&h->space->large, bytes, align, &is_zero);
@@ -184,6 +239,8 @@ void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
 
 void *heap_allocate_zeroed(heap *h, size_t bytes)
 {
+    if (UNLIKELY(h->hardened != NULL))
+        return hardened_allocate(h, bytes, HEAP_ALIGN_BYTES); /* all that it serves is zero */
     bool is_zero = false;
     void *object = bytes > HEAP_MEDIUM_BYTES ? large_allocate(&h->space->large, bytes, HEAP_ALIGN_BYTES, &is_zero)
                                              : heap_allocate(h, bytes);
@@ -192,30 +249,40 @@ void *heap_allocate_zeroed(heap *h, size_t bytes)
 
 _Static_assert(HEAP_PAGE_BYTES / HEAP_ALIGN_BYTES <= WORD_BITS * WORD_BITS, "no slab of a heap is deep");
 
-slabmalloc_status heap_free_remote(space *s, void *object)
+slabmalloc_status heap_release_remote(space *s, void *object)
 {
     slab *found = space_slab_at(s, (uintptr_t)object);
     if (found != NULL)
         return remote_free(found->sc, found, (uintptr_t)object - slab_page(found));
     large_rest rest = {
-        .bound_bytes = s->options.decay_ms == 0 ? 0 : s->options.large_bound_bytes,
+        .bound_bytes = s->options.decay_ms == 0 || s->options.is_hardened ? 0 : s->options.large_bound_bytes,
         .other_live_bytes = atomic_load_explicit(&s->in_use_bytes, memory_order_relaxed),
         .now_ms = space_now_ms(),
     };
     return large_free(&s->large, object, &rest) ? SLABMALLOC_OK : SLABMALLOC_FREE_FOREIGN;
 }
 
-slabmalloc_status heap_free(heap *h, void *object)
+slabmalloc_status heap_free_remote(space *s, void *object)
+{
+    return UNLIKELY(s->options.is_hardened) ? hardened_free(s, NULL, object) : heap_release_remote(s, object);
+}
+
+slabmalloc_status heap_release(heap *h, void *object)
 {
     slab *s = space_slab_at(h->space, (uintptr_t)object);
     if (s == NULL || s->sc->zone != h->view.zone)
-        return heap_free_remote(h->space, object);
+        return heap_release_remote(h->space, object);
     uintptr_t offset = (uintptr_t)object - slab_page(s);
     return s != s->sc->current ? sc_free_in_listed(s->sc, s, offset)
                                : sc_free_in_current(s->sc, (uintptr_t)object, offset);
 }
 
-/* The same in a slab. */
+slabmalloc_status heap_free(heap *h, void *object)
+{
+    return UNLIKELY(h->hardened != NULL) ? hardened_free(h->space, h, object) : heap_release(h, object);
+}
+
+/* heap_usable_bytes in a slab. */
 static size_t usable_bytes_in(const slab *s, uintptr_t object)
 {
     const slab_geometry *g = &s->sc->geometry;
@@ -227,6 +294,8 @@ static size_t usable_bytes_in(const slab *s, uintptr_t object)
 
 size_t heap_usable_bytes(space *s, const void *object)
 {
+    if (UNLIKELY(s->options.is_hardened))
+        return hardened_usable_bytes(s, object);
     const slab *found = space_slab_at(s, (uintptr_t)object);
     if (found != NULL)
         return usable_bytes_in(found, (uintptr_t)object);
@@ -278,6 +347,8 @@ static slabmalloc_status free_moved(heap *h, slab *own, void *object)
 
 void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *status)
 {
+    if (UNLIKELY(h->hardened != NULL))
+        return hardened_reallocate(h, object, bytes, status);
     slab *own = heap_own_slab(&h->view, (uintptr_t)object);
     size_t usable = own != NULL ? usable_bytes_in(own, (uintptr_t)object) : heap_usable_bytes(h->space, object);
     *status = usable == 0 ? diagnose(h->space, object) : SLABMALLOC_OK;
@@ -335,8 +406,12 @@ const char *heap_audit(heap *h)
 slabmalloc_slot_info heap_inspect(space *s, const void *address)
 {
     slab *found = space_slab_at(s, (uintptr_t)address);
-    if (found != NULL)
-        return slabmalloc_zone_inspect(found->sc->zone, address);
+    if (found != NULL) {
+        slabmalloc_slot_info info = slabmalloc_zone_inspect(found->sc->zone, address);
+        if (s->options.is_hardened && info.is_live)
+            info.is_live = !hardened_is_freed(s, info.object);
+        return info;
+    }
     size_t bytes = large_usable_bytes(&s->large, address);
     return (slabmalloc_slot_info){
         .page = bytes != 0 ? (void *)address : NULL,

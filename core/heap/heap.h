@@ -65,19 +65,21 @@ typedef enum heap_state {
     HEAP_LOST /* its owner was another thread than the one that forked */
 } heap_state;
 
-/* What the quick paths read of a heap. Nothing of it changes: who serves one heap all the time keeps a copy at hand. */
+/* What the quick paths read of a heap; the sizes, `bytes` too, are 0 where it is hardened (hardened.h). Nothing of it changes: who serves one heap all the time keeps a copy at hand. */
 typedef struct heap_view {
     slabmalloc_zone *zone;
     /* The first range of the space, which has nearly everything. */
     uintptr_t base;
     size_t bytes;
     slab *_Atomic *slabs;
+    size_t small_bytes, end_bytes; /* ZONE_SMALL_BYTES, and one more than the largest class */
 } heap_view;
 
 /* Fields belong to the owner, but for those marked. */
 typedef struct heap {
     heap_view view;
     space *space;
+    struct hardened *hardened;              /* NULL: it is not */
     heap_tally tallies[HEAP_TALLIES];       /* whose is which is the business of whoever serves */
     uint64_t drains;                        /* slabs that changed lists by frees, so far */
     bool is_busy;                           /* giving back: what drains meanwhile is not the beginning of more */
@@ -142,19 +144,20 @@ NOINLINE void *heap_allocate_other(heap *h, size_t bytes);
 ALWAYS_INLINE slabmalloc_sc *heap_sc_of_small(const heap_view *view, size_t bytes)
 {
     slabmalloc_zone *zone = view->zone;
+    ASSUME(bytes - 1 < ZONE_SMALL_BYTES); /* of view->small_bytes compilers know nothing */
     return zone_sc_at(zone, zone->small_table[(bytes - 1) / SLABMALLOC_GRANULE_BYTES]);
 }
 
 /* The same for all sizes, 0 too; NULL: no class is as large. [owner] */
 ALWAYS_INLINE slabmalloc_sc *heap_sc_of(const heap_view *view, size_t bytes)
 {
-    return LIKELY(bytes <= view->zone->max_bytes) ? zone_sc_of_size(view->zone, bytes) : NULL;
+    return LIKELY(bytes < view->end_bytes) ? zone_sc_of_size(view->zone, bytes) : NULL;
 }
 
 /* At least `bytes` (0 is served as 1), aligned to HEAP_ALIGN_BYTES; NULL: the system refuses. [owner] */
 ALWAYS_INLINE void *heap_allocate(heap *h, size_t bytes)
 {
-    if (UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES))
+    if (UNLIKELY(bytes - 1 >= h->view.small_bytes))
         return heap_allocate_other(h, bytes);
     return sc_allocate(heap_sc_of_small(&h->view, bytes));
 }
@@ -213,6 +216,9 @@ ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object)
     return true;
 }
 
+/* What heap_free and heap_free_remote are where nothing is hardened. */
+slabmalloc_status heap_release(heap *h, void *object);
+slabmalloc_status heap_release_remote(space *s, void *object);
 /* heap_free for a caller who has no heap of the space. [any thread] */
 slabmalloc_status heap_free_remote(space *s, void *object);
 

@@ -36,11 +36,11 @@ static large_block **find(const large_space *l, uintptr_t address)
     return at;
 }
 
-bool large_init(large_space *l, const huge_use *huge)
+bool large_init(large_space *l, const huge_use *huge, bool is_guarded)
 {
-    *l = (large_space){.bucket_count = FIRST_BUCKETS, .huge = *huge};
+    *l = (large_space){.bucket_count = FIRST_BUCKETS, .huge = *huge, .is_guarded = is_guarded};
     pthread_mutex_init(&l->lock, NULL);
-    store_init(&l->store);
+    store_init(&l->store, is_guarded);
     l->buckets = store_take(&l->store, FIRST_BUCKETS * sizeof(large_block *));
     return l->buckets != NULL;
 }
@@ -84,6 +84,17 @@ static void cut_ends(const large_space *l, size_t bytes, uintptr_t begin, uintpt
         huge_cut(begin);
     if (end % l->huge.bytes != 0)
         huge_cut(end - 1);
+}
+
+static void *map(const large_space *l, size_t bytes, size_t align)
+{
+    return l->is_guarded ? os_map_guarded(bytes, align) : slabmalloc_os_map(bytes, align, false);
+}
+
+static int unmap(const large_space *l, const large_block *b)
+{
+    return l->is_guarded ? os_unmap_guarded((void *)b->address, b->bytes)
+                         : slabmalloc_os_unmap((void *)b->address, b->bytes);
 }
 
 /* slabmalloc_os_remap of a block. */
@@ -132,7 +143,7 @@ static size_t rest_unmap(large_space *l, large_block *b)
     size_t held = b->bytes - b->purged_bytes;
     rest_end(l, b);
     cut_ends(l, b->bytes, b->address, b->address + held);
-    if (slabmalloc_os_unmap((void *)b->address, b->bytes) == 0) {
+    if (unmap(l, b) == 0) {
         record_delete(l, b);
     } else {
         if (slabmalloc_os_purge((void *)b->address, b->bytes) == 0)
@@ -192,7 +203,8 @@ static large_block *hollow_take(large_space *l, size_t bytes, size_t align)
 {
     for (large_block **at = &l->hollow; *at != NULL; at = &(*at)->next) {
         large_block *b = *at;
-        if (b->bytes >= bytes && b->bytes - bytes <= bytes / WASTE_SHARE && b->address % align == 0) {
+        if (b->bytes >= bytes && b->bytes - bytes <= (l->is_guarded ? 0 : bytes / WASTE_SHARE) &&
+            b->address % align == 0) {
             *at = b->next;
             return b;
         }
@@ -274,10 +286,10 @@ static large_block *fresh_take(large_space *l, size_t bytes, size_t align)
     if (b == NULL)
         return NULL;
     align = max_size(align, SLABMALLOC_MIN_PAGE_BYTES);
-    b->address = may_be_huge(l, bytes) ? (uintptr_t)slabmalloc_os_map(bytes, max_size(align, l->huge.bytes), false) : 0;
+    b->address = may_be_huge(l, bytes) ? (uintptr_t)map(l, bytes, max_size(align, l->huge.bytes)) : 0;
     if (b->address == 0)
         do
-            b->address = (uintptr_t)slabmalloc_os_map(bytes, align, false);
+            b->address = (uintptr_t)map(l, bytes, align);
         while (b->address == 0 && rest_yields(l));
     b->bytes = b->purged_bytes = bytes;
     if (b->address == 0) {
@@ -361,7 +373,7 @@ void *large_resize(large_space *l, void *object, size_t bytes)
     void *moved = NULL;
     pthread_mutex_lock(&l->lock);
     large_block **at = find(l, (uintptr_t)object), *b = *at;
-    if (b != NULL) {
+    if (b != NULL && (!l->is_guarded || b->bytes == bytes)) {
         moved = b->bytes == bytes ? object : resize(l, b, bytes);
         if (moved != NULL) {
             leave(l, at);
@@ -412,9 +424,9 @@ void large_end(large_space *l)
     large_trim(l);
     for (size_t i = 0; l->buckets != NULL && i < l->bucket_count; i++)
         for (const large_block *b = l->buckets[i]; b != NULL; b = b->next)
-            slabmalloc_os_unmap((void *)b->address, b->bytes);
+            unmap(l, b);
     for (const large_block *b = l->hollow; b != NULL; b = b->next)
-        slabmalloc_os_unmap((void *)b->address, b->bytes);
+        unmap(l, b);
     store_end(&l->store);
     pthread_mutex_destroy(&l->lock);
 }

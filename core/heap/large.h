@@ -28,6 +28,7 @@ typedef struct large_space {
     store store;
     huge_use huge;
     large_block **buckets; /* by address: live blocks */
+    bool is_guarded;
     size_t bucket_count, live_count;
     large_block *unused;
     large_block *newest, *oldest; /* resting ones */
@@ -36,7 +37,8 @@ typedef struct large_space {
     uint64_t served_count, reused_count, given_back_bytes;
 } large_space;
 
-bool large_init(large_space *l, const huge_use *huge);
+/* `is_guarded`: each block lies between guards, keeps its size, and is unmapped at its free (see large_rest). */
+bool large_init(large_space *l, const huge_use *huge, bool is_guarded);
 /* Every block goes back to the system, live ones too. */
 void large_end(large_space *l);
 

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/check.h"
+#include "heap/hardened.h"
 #include "heap/heap.h"
 #include "slab/pager.h"
 
@@ -28,7 +29,7 @@ static bool range_init(range *r, size_t reserve_bytes, size_t least_bytes, const
         return false;
     size_t units = r->arena.reserved_bytes / ARENA_UNIT_BYTES;
     r->tables_bytes = align_up(units * (sizeof(slab *) + 2 * sizeof(uint16_t)), SLABMALLOC_MIN_PAGE_BYTES);
-    r->slabs = slabmalloc_os_map(r->tables_bytes, SLABMALLOC_MIN_PAGE_BYTES, false);
+    r->slabs = os_map_guarded(r->tables_bytes, SLABMALLOC_MIN_PAGE_BYTES);
     if (r->slabs == NULL) {
         arena_end(&r->arena);
         return false;
@@ -41,7 +42,7 @@ static bool range_init(range *r, size_t reserve_bytes, size_t least_bytes, const
 
 static void range_end(range *r)
 {
-    slabmalloc_os_unmap((void *)r->slabs, r->tables_bytes);
+    os_unmap_guarded((void *)r->slabs, r->tables_bytes);
     arena_end(&r->arena);
 }
 
@@ -74,20 +75,25 @@ space_options space_options_default(void)
 space *space_create(const space_options *options)
 {
     size_t bytes = align_up(sizeof(space), os_page_bytes());
-    space *s = slabmalloc_os_map(bytes, SLABMALLOC_MIN_PAGE_BYTES, false);
+    space *s = os_map_guarded(bytes, SLABMALLOC_MIN_PAGE_BYTES);
     if (s == NULL)
         return NULL;
     ASSERT(heap_classes_are_valid(&options->classes));
     s->options = *options;
-    s->huge_refusal = huge_use_of(&s->huge, &options->machine, options->huge_pages);
+    s->huge_refusal = huge_use_of(&s->huge, &options->machine, options->huge_pages && !options->is_hardened);
+    if (options->is_hardened) {
+        if (options->huge_pages)
+            s->huge_refusal = "guards cut them to pieces";
+        hardened_init(s);
+    }
     size_t reserve = options->reserve_bytes == 0 ? RESERVE_BYTES : options->reserve_bytes;
     if (!range_init(&s->ranges[0], reserve, RESERVE_LEAST_BYTES, &s->huge)) {
-        slabmalloc_os_unmap(s, bytes);
+        os_unmap_guarded(s, bytes);
         return NULL;
     }
-    if (!large_init(&s->large, &s->huge)) {
+    if (!large_init(&s->large, &s->huge, options->is_hardened)) {
         range_end(&s->ranges[0]);
-        slabmalloc_os_unmap(s, bytes);
+        os_unmap_guarded(s, bytes);
         return NULL;
     }
     pthread_mutex_init(&s->lock, NULL);
@@ -105,7 +111,7 @@ void space_destroy(space *s)
     for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++)
         range_end(&s->ranges[i]);
     pthread_mutex_destroy(&s->lock);
-    slabmalloc_os_unmap(s, align_up(sizeof(space), os_page_bytes()));
+    os_unmap_guarded(s, align_up(sizeof(space), os_page_bytes()));
 }
 
 /* ---- pages ----------------------------------------------------------------------------------------------- */

@@ -31,17 +31,24 @@ typedef struct range {
     size_t tables_bytes;
 } range;
 
+struct space;
+
 typedef struct space_options {
     size_t reserve_bytes;     /* of the first range; 0: 64 GiB, halved until the system grants it */
     uint32_t max_ranges;      /* 1 ... SPACE_MAX_RANGES */
     uint32_t decay_ms;        /* memory goes back when it has rested so long; 0: at once */
     size_t large_bound_bytes; /* large objects that rest: at most so many bytes, or an eighth of what is live */
+    bool is_hardened;         /* see hardened.h; no huge pages then */
     bool huge_pages;          /* memory is put into huge pages, and goes back by whole ones */
     huge_machine machine;     /* as it is */
     slabmalloc_size_classes classes;
+    /* What to do about an object that was written to after its free; NULL: count, and never serve it again. */
+    void (*damaged)(struct space *s, const void *object);
 } space_options;
 
 typedef struct space {
+    uint64_t secrets[2]; /* of hardened.h, for ever */
+    _Atomic uint64_t damages;
     pthread_mutex_t lock;
     range ranges[SPACE_MAX_RANGES];
     _Atomic uint32_t range_count; /* ranges are added, never removed; a range is whole before it is counted */

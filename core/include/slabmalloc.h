@@ -45,7 +45,8 @@ typedef enum slabmalloc_status {
     SLABMALLOC_PAGE_SIZE,        /* page size is not the one that the class or zone takes */
     SLABMALLOC_PAGE_IN_USE,      /* page (or memory it overlaps) is in this zone, or carries a slab of another one */
     SLABMALLOC_PAGE_UNREADABLE,  /* restore: no slab here, or its meta-data is torn */
-    SLABMALLOC_PAGE_CLASS        /* restore: the slab's object size or page size is not of this zone */
+    SLABMALLOC_PAGE_CLASS,       /* restore: the slab's object size or page size is not of this zone */
+    SLABMALLOC_FREE_OVERFLOWN    /* what lies behind the object was written to: a hardened heap sees it */
 } slabmalloc_status;
 
 /* One English sentence fragment per status; never NULL. [any thread] */
@@ -92,17 +93,19 @@ typedef struct slabmalloc_sc slabmalloc_sc; /* the size-class allocator of one c
 typedef struct slabmalloc_zone_options {
     slabmalloc_size_classes classes;
     const slabmalloc_pager *pager; /* copied; NULL: the client refills by hand */
-    bool unowned;        /* no thread is the owner until slabmalloc_zone_adopt: every slabmalloc_zone_deallocate
+    bool unowned;         /* no thread is the owner until slabmalloc_zone_adopt: every slabmalloc_zone_deallocate
                             is a remote free, and whoever holds the client's own lock uses the *_owned functions */
-    bool metadata_apart; /* bitmaps beside the pages, not in them: pages are never written by the core */
-    bool random_start;   /* each slab of up to 4,096 slots is first filled from a random slot on, not the lowest */
-    uint64_t seed;       /* for random_start */
+    bool metadata_apart;  /* bitmaps beside the pages, not in them: pages are never written by the core */
+    bool random_start;    /* each slab of up to 4,096 slots is first filled from a random slot on, not the lowest */
+    uint64_t seed;        /* for random_start */
+    uint32_t guard_bytes; /* of metadata_apart: at the end of each page so many bytes hold no object and belong to the
+                             pager, who may protect them; the zone's bookkeeping lies between guards of its own */
 } slabmalloc_zone_options;
 
 /* Default classes, no pager, owned by the calling thread, meta-data in the page, lowest slot first. */
 slabmalloc_zone_options slabmalloc_zone_options_default(void);
 
-/* A new zone, or NULL if `options->classes` is invalid or the system refuses bookkeeping memory. [any thread] */
+/* A new zone, or NULL if `options->classes` is invalid, or too large for the guard, or the system refuses bookkeeping memory. [any thread] */
 slabmalloc_zone *slabmalloc_zone_create(const slabmalloc_zone_options *options);
 /* Ends the zone. Every page goes back to the pager, whether it holds live objects or not, and its meta-data is wiped;
  * without a pager each page is only wiped. O(pages). [owner; no other thread may use the zone any more] */

@@ -108,6 +108,45 @@ void *slabmalloc_os_map_file(int fd, uint64_t offset, size_t bytes, size_t align
     return aligned;
 }
 
+void *os_map_guarded(size_t bytes, size_t align)
+{
+    size_t guard = os_page_bytes();
+    if (bytes > SIZE_MAX / 4 || align > SIZE_MAX / 4) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    bytes = align_up(bytes, guard);
+    size_t span = bytes + 2 * guard + (align > guard ? align : 0);
+    char *reserved = mmap(NULL, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reserved == MAP_FAILED)
+        return NULL;
+    char *memory = (char *)align_up((uintptr_t)reserved + guard, max_size(align, guard));
+    char *begin = memory - guard, *end = memory + bytes + guard;
+    if (begin > reserved)
+        munmap(reserved, (size_t)(begin - reserved));
+    if (end < reserved + span)
+        munmap(end, (size_t)(reserved + span - end));
+    if (mprotect(memory, bytes, PROT_READ | PROT_WRITE) == 0)
+        return memory;
+    int reason = errno;
+    munmap(begin, (size_t)(end - begin));
+    errno = reason;
+    return NULL;
+}
+
+int os_unmap_guarded(void *memory, size_t bytes)
+{
+    size_t guard = os_page_bytes();
+    return slabmalloc_os_unmap((char *)memory - guard, align_up(bytes, guard) + 2 * guard);
+}
+
+int os_guard(void *memory, size_t bytes, bool is_guard)
+{
+    int kept = errno, reason = mprotect(memory, bytes, is_guard ? PROT_NONE : PROT_READ | PROT_WRITE) == 0 ? 0 : errno;
+    errno = kept;
+    return reason;
+}
+
 int slabmalloc_os_advise_huge(void *memory, size_t bytes)
 {
     return madvise(memory, bytes, MADV_HUGEPAGE) == 0 ? 0 : errno;

@@ -17,11 +17,12 @@ typedef struct store {
     struct store_chunk *chunks;
     size_t used_bytes;
     _Atomic size_t bytes;
+    bool is_guarded; /* each chunk lies between guards */
 } store;
 
 ALWAYS_INLINE size_t store_bytes(const store *s) { return atomic_load_explicit(&s->bytes, memory_order_relaxed); }
 
-void store_init(store *s);
+void store_init(store *s, bool is_guarded);
 void store_end(store *s);
 /* Zeroed, aligned to a cache line, kept until the store ends; NULL: the system refused. */
 void *store_take(store *s, size_t bytes);
@@ -29,6 +30,12 @@ void *store_take(store *s, size_t bytes);
 size_t os_page_bytes(void);
 /* How many of the bytes (whole OS pages) have memory now, or all if the system does not say. */
 size_t os_resident_bytes(void *memory, size_t bytes);
+
+/* Memory between two guards, OS pages that nobody can touch; aligned to `align`. NULL: the system refuses. */
+void *os_map_guarded(size_t bytes, size_t align);
+int os_unmap_guarded(void *memory, size_t bytes);
+/* The memory becomes a guard, or is none any more; errno or 0. */
+int os_guard(void *memory, size_t bytes, bool is_guard);
 
 /* As slabmalloc_os_remap, for memory that grows. Where it has to move, to an address that lies to multiples of `align`, a
  * power of two, as the old one does, or at one if it was shorter than that: so huge pages stay what they are. (Where

@@ -54,7 +54,7 @@ bool slabmalloc_size_classes_are_valid(const slabmalloc_size_classes *classes)
         uint32_t size = classes->sizes[i];
         if (size <= previous || size % SLABMALLOC_GRANULE_BYTES != 0)
             return false;
-        if (slab_geometry_of(size, sizeclass_page_bytes(classes, i), false).capacity == 0)
+        if (slab_geometry_of(size, sizeclass_page_bytes(classes, i), false, 0).capacity == 0)
             return false;
         previous = size;
     }

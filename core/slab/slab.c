@@ -16,9 +16,9 @@ static size_t metadata_bytes_for(uint32_t capacity)
     return 2 * sizeof(word) * bitset_words(&shape) + sizeof(slab_trailer);
 }
 
-slab_geometry slab_geometry_of(uint32_t object_bytes, uint32_t page_bytes, bool metadata_apart)
+slab_geometry slab_geometry_of(uint32_t object_bytes, uint32_t page_bytes, bool metadata_apart, uint32_t guard_bytes)
 {
-    uint32_t capacity = page_bytes / object_bytes;
+    uint32_t capacity = (page_bytes - guard_bytes) / object_bytes;
     if (!metadata_apart) {
         /* An object costs its bytes and at least two bits: an upper bound, a few steps above the answer. */
         uint64_t room = page_bytes - sizeof(slab_trailer);

@@ -35,7 +35,8 @@ typedef struct slab_geometry {
 
 ALWAYS_INLINE bool slab_is_deep(const slab_geometry *g) { return g->shape.levels > 2; }
 
-slab_geometry slab_geometry_of(uint32_t object_bytes, uint32_t page_bytes, bool metadata_apart);
+/* `guard_bytes` at the end of the page hold no object. */
+slab_geometry slab_geometry_of(uint32_t object_bytes, uint32_t page_bytes, bool metadata_apart, uint32_t guard_bytes);
 
 /* The last bytes of a page in a client's zone. */
 typedef struct slab_trailer {

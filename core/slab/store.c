@@ -14,15 +14,18 @@ enum { CHUNK_MIN_BYTES = 16 * 1024, CHUNK_MAX_BYTES = 1024 * 1024 };
 
 _Static_assert(sizeof(store_chunk) <= CACHE_LINE_BYTES, "a chunk's header is one line");
 
-void store_init(store *s) { *s = (store){.chunks = NULL}; }
+void store_init(store *s, bool is_guarded) { *s = (store){.is_guarded = is_guarded}; }
 
 void store_end(store *s)
 {
     for (store_chunk *chunk = s->chunks, *next; chunk != NULL; chunk = next) {
         next = chunk->next;
-        slabmalloc_os_unmap(chunk, chunk->bytes);
+        if (s->is_guarded)
+            os_unmap_guarded(chunk, chunk->bytes);
+        else
+            slabmalloc_os_unmap(chunk, chunk->bytes);
     }
-    store_init(s);
+    store_init(s, s->is_guarded);
 }
 
 void *store_take(store *s, size_t bytes)
@@ -31,7 +34,8 @@ void *store_take(store *s, size_t bytes)
     if (s->chunks == NULL || s->chunks->bytes - s->used_bytes < bytes) {
         size_t growth = min_size(max_size(store_bytes(s), CHUNK_MIN_BYTES), CHUNK_MAX_BYTES);
         size_t chunk_bytes = align_up(max_size(growth, bytes + CACHE_LINE_BYTES), os_page_bytes());
-        store_chunk *chunk = slabmalloc_os_map(chunk_bytes, SLABMALLOC_MIN_PAGE_BYTES, false);
+        store_chunk *chunk = s->is_guarded ? os_map_guarded(chunk_bytes, SLABMALLOC_MIN_PAGE_BYTES)
+                                           : slabmalloc_os_map(chunk_bytes, SLABMALLOC_MIN_PAGE_BYTES, false);
         if (chunk == NULL)
             return NULL;
         *chunk = (store_chunk){.next = s->chunks, .bytes = chunk_bytes};

@@ -94,6 +94,7 @@ const char *slabmalloc_status_text(slabmalloc_status status)
     case SLABMALLOC_OUT_OF_MEMORY: return "out of memory: no free slot and no page";
     case SLABMALLOC_INVALID_LAYOUT: return "invalid layout: no size class serves this size and alignment";
     case SLABMALLOC_FREE_FOREIGN: return "invalid free: the address is on no page of this zone";
+    case SLABMALLOC_FREE_OVERFLOWN: return "buffer overflow: the memory behind the object was written to";
     case SLABMALLOC_FREE_WRONG_CLASS: return "invalid free: the address belongs to another size class";
     case SLABMALLOC_FREE_INTERIOR: return "invalid free: no object begins at this address";
     case SLABMALLOC_FREE_DOUBLE: return "double free: the object is free already";

@@ -34,13 +34,23 @@ static void fill_tables(slabmalloc_zone *zone, uint8_t *class_table)
     }
 }
 
+/* Each class has to fit before the guard. */
+static bool is_guard_valid(const slabmalloc_zone_options *options)
+{
+    const slabmalloc_size_classes *classes = &options->classes;
+    bool is_valid = options->guard_bytes == 0 || options->metadata_apart;
+    for (uint32_t i = 0; is_valid && i < classes->count; i++)
+        is_valid = (uint64_t)classes->sizes[i] + options->guard_bytes <= sizeclass_page_bytes(classes, i);
+    return is_valid;
+}
+
 slabmalloc_zone *slabmalloc_zone_create(const slabmalloc_zone_options *options)
 {
     const slabmalloc_size_classes *classes = &options->classes;
-    if (!slabmalloc_size_classes_are_valid(classes))
+    if (!slabmalloc_size_classes_are_valid(classes) || !is_guard_valid(options))
         return NULL;
     store store;
-    store_init(&store);
+    store_init(&store, options->guard_bytes > 0);
     slabmalloc_zone *zone = store_take(&store, sizeof(slabmalloc_zone) + classes->count * sizeof(slabmalloc_sc));
     uint8_t *table = zone == NULL ? NULL : store_take(&store, granules(classes) + 1);
     if (table == NULL) {
@@ -56,8 +66,8 @@ slabmalloc_zone *slabmalloc_zone_create(const slabmalloc_zone_options *options)
     if (zone->has_pager)
         zone->pager = *options->pager;
     for (uint32_t i = 0; i < classes->count; i++) {
-        slab_geometry geometry =
-            slab_geometry_of(classes->sizes[i], sizeclass_page_bytes(classes, i), options->metadata_apart);
+        slab_geometry geometry = slab_geometry_of(classes->sizes[i], sizeclass_page_bytes(classes, i),
+                                                  options->metadata_apart, options->guard_bytes);
         sc_init(&zone->sc[i], zone, i, &geometry);
     }
     zone->store = store;

@@ -100,7 +100,7 @@ static const huge_use *use; /* of the tests to come */
 static large_space *large_new(void)
 {
     large_space *l = calloc(1, sizeof *l);
-    REQUIRE(l != NULL && large_init(l, use));
+    REQUIRE(l != NULL && large_init(l, use, false));
     return l;
 }
 

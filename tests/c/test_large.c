@@ -12,7 +12,7 @@ static const large_rest no_rest = {0, 0, 0};
 static large_space *large_new(void)
 {
     large_space *l = calloc(1, sizeof *l);
-    REQUIRE(l != NULL && large_init(l, &no_huge_pages));
+    REQUIRE(l != NULL && large_init(l, &no_huge_pages, false));
     CHECK_LARGE(l);
     return l;
 }

@@ -32,7 +32,7 @@ static int free_every_other_one(size_t count)
     static const large_rest no_rest = {0, 0, 0};
     large_space *l = calloc(1, sizeof *l);
     char **blocks = calloc(count, sizeof *blocks);
-    REQUIRE(l != NULL && blocks != NULL && large_init(l, &no_huge_pages));
+    REQUIRE(l != NULL && blocks != NULL && large_init(l, &no_huge_pages, false));
     for (size_t i = 0; i < count; i++) {
         REQUIRE((blocks[i] = large_allocate(l, BYTES, 16, &(bool){false})) != NULL);
         blocks[i][0] = (char)(i % 100 + 1);

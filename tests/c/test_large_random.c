@@ -8,7 +8,7 @@
 static large_space *large_new(void)
 {
     large_space *l = calloc(1, sizeof *l);
-    REQUIRE(l != NULL && large_init(l, &no_huge_pages));
+    REQUIRE(l != NULL && large_init(l, &no_huge_pages, false));
     return l;
 }
 

@@ -29,7 +29,7 @@ class _Options:
     cache: int | None = None
     reserve: int | None = None
     classes: str | None = None
-    huge_pages = no_children = in_process = quiet = json = False
+    hardened = huge_pages = no_children = in_process = quiet = json = False
     summary = "-"
 
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-_FLAGS = ("--huge-pages", "--in-process", "--json", "--no-children", "--quiet")
+_FLAGS = ("--hardened", "--huge-pages", "--in-process", "--json", "--no-children", "--quiet")
 
 
 def _options(arguments: Sequence[str]) -> _Options:
@@ -126,6 +126,7 @@ def _settings(options: _Options) -> dict[str, str]:
         "SLABMALLOC_DECAY_MS": options.decay,
         "SLABMALLOC_CACHE_BYTES": options.cache,
         "SLABMALLOC_RESERVE": options.reserve,
+        "SLABMALLOC_HARDENED": 1 if options.hardened else None,
         "SLABMALLOC_HUGE_PAGES": 1 if options.huge_pages else None,
         "SLABMALLOC_CLASSES": options.classes,
     }

@@ -15,8 +15,8 @@ def parser() -> argparse.ArgumentParser:
         usage="slabmalloc run [options] [-m MODULE | -c CODE | SCRIPT | -] [arguments...]",
         description="Runs a program as python does, with the memory of CPython, NumPy and C extensions on slabmalloc.",
         epilog="The environment variables SLABMALLOC_DECAY_MS (milliseconds), SLABMALLOC_CACHE_BYTES, "
-        "SLABMALLOC_RESERVE (bytes), SLABMALLOC_HUGE_PAGES (1), SLABMALLOC_CLASSES and SLABMALLOC_DOMAINS say the same "
-        "where the library is preloaded by other means.",
+        "SLABMALLOC_RESERVE (bytes), SLABMALLOC_HARDENED (1), SLABMALLOC_HUGE_PAGES (1), SLABMALLOC_CLASSES and "
+        "SLABMALLOC_DOMAINS say the same where the library is preloaded by other means.",
         allow_abbrev=False,
     )
     rest = argparse.REMAINDER
@@ -44,6 +44,11 @@ def parser() -> argparse.ArgumentParser:
     )
     words.add_argument(
         "--reserve", type=_mebibytes, metavar="MIB", help="address space to begin with (default: 65536, if granted)"
+    )
+    words.add_argument(
+        "--hardened",
+        action="store_true",
+        help="find overflows and writes after free too, for about twice the time of an allocation (default: no)",
     )
     words.add_argument(
         "--huge-pages",

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The hardened mode of a space, floor 3: a layer between who asks a heap for blocks and the heap's objects, for those who
+ * would rather pay than be surprised. Without it nothing here is called: the quick paths find no small size, no large one
+ * and no address (heap_view), and so every call comes to heap.c, which passes it on.
+ *
+ * A block of n bytes is an object of the heap with room for n + SEAL_BYTES:
+ *
+ *     [ n bytes | slack | seal ]          n + |slack| + SEAL_BYTES = bytes of the object
+ *
+ * The first FILL_BYTES of the slack are filled with a secret byte; the seal is a word that holds |slack|, and a hash of
+ * it, of the object's address and of its state, under the secret words of the space. An object is
+ *     clean        every byte is 0, the seal's too: in the free sets of its slab, or in a pool
+ *     live         sealed as live
+ *     quarantined  sealed as freed, every other byte is 0
+ * and goes round:
+ *     slab --lowest first--> pool --at random, if it is still clean--> live --free, if seal and slack are whole-->
+ *     quarantined --pushed out at random, if it is still sealed--> clean, and to its slab
+ *
+ * So a double free finds a seal that is none of a live object; an overflow, be it of one byte, is found when its victim
+ * or its culprit is freed; a write after free when the object's turn comes to be served again. From live to quarantined
+ * is one compare-and-swap of the seal: of two threads that free an object one succeeds. Whoever frees keeps it in a
+ * quarantine of his own heap, whosever slab it came from. Contents never outlive a free, and what is served is zero.
+ *
+ * Large objects have a seal too, and go back to the system at once. Guards, OS pages that nobody may touch, lie at the end of
+ * every slab, around large objects, and around all bookkeeping.
+ */
+#ifndef SLABMALLOC_HEAP_HARDENED_H
+#define SLABMALLOC_HEAP_HARDENED_H
+
+#include "heap/heap.h"
+
+enum { HARDENED_SEAL_BYTES = 8, HARDENED_POOL_MOST = 64, HARDENED_QUARANTINE_MOST = 256 };
+
+/* Of one class: counts are powers of two. Dice are thrown a call ahead, so that what they choose is on its way to the
+ * cache when it is wanted. */
+typedef struct hardened_class {
+    uint32_t pool_count, quarantine_count;
+    uint32_t pool_next, quarantine_next;
+    uintptr_t pool[HARDENED_POOL_MOST];             /* 0: none there */
+    uintptr_t quarantine[HARDENED_QUARANTINE_MOST]; /* the same */
+} hardened_class;
+
+/* What a hardened heap has besides, behind it in its memory. Of the owner. */
+typedef struct hardened {
+    heap_view view; /* as that of a heap which is not */
+    uint64_t random_state;
+    hardened_class classes[HEAP_CLASSES];
+} hardened;
+
+/* The secrets of a space. */
+void hardened_init(space *s);
+/* Of a new heap, whose zone is there. */
+void hardened_begin(heap *h);
+
+/* As the functions of the same names in heap.h. */
+void *hardened_allocate(heap *h, size_t bytes, size_t align);
+void *hardened_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *status);
+/* `h`: the caller's heap, or NULL if he has none. */
+slabmalloc_status hardened_free(space *s, heap *h, void *object);
+size_t hardened_usable_bytes(space *s, const void *object);
+/* Does an object begin there that is clean or quarantined? */
+bool hardened_is_freed(space *s, const void *object);
+
+#endif

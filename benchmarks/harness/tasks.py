@@ -190,11 +190,16 @@ def fork(size: Size) -> Section:
     def task(name: str, dropped_per_mille: int, limit: float | None) -> Task:
         measures = (
             Measure("worked_mib", "10,000 objects made, MiB above stock", "MiB", kind=ABOVE, limit=limit),
+            Measure("served_mib", "made anew 20 times, MiB above stock", "MiB", kind=ABOVE),
             Measure("idle_mib", "dropped, and a while after, MiB above stock", "MiB", kind=ABOVE),
         )
         return Task(name, _words("fork_freeze", size.percent, dropped_per_mille, idle), measures)
 
-    tasks = task("child of 100 MiB", 0, 0.25), task("child of 100 MiB less 5 % at random", 50, None)
+    tasks = (
+        task("child of 100 MiB", 0, 0.25),
+        task("child of 100 MiB less 5 % at random", 50, None),
+        task("child of 100 MiB less half at random", 500, None),
+    )
     return Section("fork", tasks, size.of(3, 1))
 
 

@@ -12,6 +12,8 @@ import release_mixed
 
 WORK = 10_000
 """Objects that the child makes and drops."""
+REQUESTS = 20
+"""How often it does so once more, as a server does for each request."""
 
 
 def run(scale: int, dropped_per_mille: int, milliseconds: int) -> dict[str, float]:
@@ -30,14 +32,18 @@ def run(scale: int, dropped_per_mille: int, milliseconds: int) -> dict[str, floa
             for number in range(WORK):
                 place[number] = release_mixed.mixed(number)
             worked = memory.private_dirty_mib()
+            for _ in range(REQUESTS):
+                for number in range(WORK):
+                    place[number] = release_mixed.mixed(number)
+            served = memory.private_dirty_mib()
             for number in range(WORK):
                 place[number] = None
             memory.light_activity(milliseconds)
-            os.write(writer, f"{worked} {memory.private_dirty_mib()}".encode())
+            os.write(writer, f"{worked} {served} {memory.private_dirty_mib()}".encode())
         finally:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as told:
-        worked, idle = map(float, told.read().split())
+        worked, served, idle = map(float, told.read().split())
     os.waitpid(child, 0)
-    return {"result": len(objects), "worked_mib": worked, "idle_mib": idle}
+    return {"result": len(objects), "worked_mib": worked, "served_mib": served, "idle_mib": idle}

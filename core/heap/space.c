@@ -16,6 +16,10 @@
 #define RESERVE_LEAST_BYTES ((size_t)4 << 20)
 #define LARGE_BOUND_BYTES ((size_t)64 << 20)
 
+/* What a child takes rather than copy what it shares: no more than it can do without if its parent ends, and all is its
+ * own. */
+#define FORK_FRESH_BYTES ((size_t)32 << 20)
+
 /* A step of the arenas' decay, a fraction of a millisecond. */
 enum { DECAY_MS = 1000, DECAY_STEP_UNITS = 16 };
 /* Pages that rest: at most so many units, or a share of those in use. */
@@ -243,7 +247,9 @@ void space_fork_child(space *s, heap *const *kept, size_t count)
         bool is_kept = h->state == HEAP_ABANDONED;
         for (size_t i = 0; i < count; i++)
             is_kept = is_kept || h == kept[i];
-        if (!is_kept)
+        if (is_kept)
+            zone_note_fork(h->view.zone, FORK_FRESH_BYTES);
+        else
             h->state = HEAP_LOST;
     }
     space_fork_parent(s); /* the child's only thread is the one that locked them */

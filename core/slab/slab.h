@@ -53,6 +53,8 @@ enum {
     SLAB_EMPTY = SLAB_BANDS, /* no slot in use */
     SLAB_FULL,               /* no slot free, as far as the owner knows */
     SLAB_LISTS,
+    SLAB_OLD = SLAB_LISTS, /* in a forked child, for each band a list of the slabs that were there before it */
+    SLAB_CHAINS = SLAB_OLD + SLAB_BANDS,
     SLAB_CURRENT = SLAB_LISTS, /* allocations come from here; on no list */
     SLAB_UNUSED                /* the record has no page */
 };

@@ -59,14 +59,17 @@ static void list_push(slabmalloc_sc *sc, slab *s, uint32_t free_count)
 static void list_remove(slabmalloc_sc *sc, slab *s)
 {
     ASSERT(s->list < SLAB_LISTS);
+    slab **front = &sc->lists[s->list];
+    if (s->list < SLAB_BANDS && s->prev == NULL && *front != s)
+        front = &sc->lists[SLAB_OLD + s->list];
     if (s->next != NULL)
         s->next->prev = s->prev;
-    else if (s->list < SLAB_BANDS)
+    else if (s->list < SLAB_BANDS && sc->backs[s->list] == s)
         sc->backs[s->list] = s->prev;
     if (s->prev != NULL)
         s->prev->next = s->next;
     else
-        sc->lists[s->list] = s->next;
+        *front = s->next;
     if (s->list < SLAB_BANDS && sc->lists[s->list] == NULL)
         sc->bands &= ~(1u << s->list);
 }
@@ -212,6 +215,8 @@ static slab *sc_leave(slabmalloc_sc *sc, slab *s)
         list_remove(sc, s);
     sc->pages--;
     sc->pages_returned++;
+    sc->zone->fresh_left_bytes =
+        min_size(sc->zone->fresh_left_bytes + sc->geometry.page_bytes, sc->zone->fresh_most_bytes);
     return s;
 }
 
@@ -232,7 +237,7 @@ slab *sc_remove_empty(slabmalloc_sc *sc)
 slab *sc_remove_any(slabmalloc_sc *sc)
 {
     slab *s = sc->current;
-    for (int list = 0; s == NULL && list < SLAB_LISTS; list++)
+    for (int list = 0; s == NULL && list < SLAB_CHAINS; list++)
         s = sc->lists[list];
     return s == NULL ? NULL : sc_leave(sc, s);
 }
@@ -241,7 +246,7 @@ void sc_for_each(const slabmalloc_sc *sc, void (*visit)(void *context, slab *s),
 {
     if (sc->current != NULL)
         visit(context, sc->current);
-    for (int list = 0; list < SLAB_LISTS; list++)
+    for (int list = 0; list < SLAB_CHAINS; list++)
         for (slab *s = sc->lists[list], *next; s != NULL; s = next) {
             next = s->next;
             visit(context, s);
@@ -262,12 +267,60 @@ void sc_note_collected(slabmalloc_sc *sc, slab *s, uint32_t count)
 
 /* ---- when the cursor is at the end ---------------------------------------------------------------------- */
 
+/* The first time in a forked child: what is partial by now is old. */
+static void bands_grow_old(slabmalloc_sc *sc)
+{
+    sc->forks = sc->zone->forks;
+    for (int band = 0; band < SLAB_BANDS; band++) {
+        slab *front = sc->lists[band], *back = sc->backs[band], *older = sc->lists[SLAB_OLD + band];
+        if (front == NULL)
+            continue;
+        back->next = older;
+        if (older != NULL)
+            older->prev = back;
+        sc->lists[SLAB_OLD + band] = front;
+        sc->lists[band] = sc->backs[band] = NULL;
+    }
+    sc->bands = 0;
+}
+
+static slab *choose_fresh(slabmalloc_sc *sc)
+{
+    return zone_refill_from_pager(sc->zone, sc) ? sc->lists[SLAB_EMPTY] : NULL;
+}
+
+static slab *choose_old(const slabmalloc_sc *sc)
+{
+    slab *s = NULL;
+    for (int band = 0; s == NULL && band < SLAB_BANDS; band++)
+        s = sc->lists[SLAB_OLD + band];
+    return s;
+}
+
+/* There has been a fork. */
+static slab *choose_in_child(slabmalloc_sc *sc)
+{
+    slabmalloc_zone *zone = sc->zone;
+    if (sc->forks != zone->forks)
+        bands_grow_old(sc);
+    slab *s = sc->bands != 0 ? sc->lists[word_lowest(sc->bands)] : NULL;
+    if (s == NULL && zone->fresh_left_bytes == 0)
+        s = choose_old(sc);
+    if (s == NULL)
+        s = sc->lists[SLAB_EMPTY];
+    if (s == NULL) {
+        s = choose_fresh(sc);
+        zone->fresh_left_bytes -= min_size(zone->fresh_left_bytes, sc->geometry.page_bytes);
+    }
+    return s == NULL ? choose_old(sc) : s;
+}
+
 static slab *choose(slabmalloc_sc *sc)
 {
+    if (UNLIKELY(sc->zone->forks > 0))
+        return choose_in_child(sc);
     slab *s = sc->bands != 0 ? sc->lists[word_lowest(sc->bands)] : sc->lists[SLAB_EMPTY];
-    if (s == NULL && zone_refill_from_pager(sc->zone, sc))
-        s = sc->lists[SLAB_EMPTY];
-    return s;
+    return s != NULL ? s : choose_fresh(sc);
 }
 
 void *sc_allocate_slow(slabmalloc_sc *sc)

@@ -14,6 +14,10 @@
  * slab joins its band at the back: while it waits it gathers frees, so that it serves several allocations when its turn
  * comes. At the front it would be chosen for the one slot just freed. Empty slabs join at the front: they are warm.
  *
+ * In a forked child (zone_note_fork) the slabs that are partial by then go to lists of their own, one per band, from which
+ * slabs are chosen last: after the child's own partial slabs, after empty ones, and, while zone.fresh_left_bytes last, after
+ * a page from the pager. A slab's `list` stays its band, and its next change of lists brings it back among the others.
+ *
  * The cursor. `next` is the slot that the next allocation returns, known beforehand, so that neither the scan for it
  * nor the free before it delays the caller:
  *     next == NO_SLOT and next_word == NULL  <=>  the current slab, if there is one, has no slot in its local set (or is at
@@ -58,13 +62,14 @@ struct slabmalloc_sc {
     slab *current;
     uint32_t index;    /* of the class */
     uint32_t bands;    /* bit b: lists[b] has a slab */
+    uint32_t forks;    /* zone.forks, when it was last looked at */
     uint32_t start_at; /* random start */
     uint64_t start_bits;
     bool random_start, is_starting;
-    slab *lists[SLAB_LISTS]; /* fronts */
-    slab *backs[SLAB_BANDS]; /* of a band that is not empty */
-    slab *spare;             /* records without a page, by next: a record serves one class, for ever */
-    size_t pages;            /* slabs of this class */
+    slab *lists[SLAB_CHAINS]; /* fronts */
+    slab *backs[SLAB_BANDS];  /* of a band that is not empty */
+    slab *spare;              /* records without a page, by next: a record serves one class, for ever */
+    size_t pages;             /* slabs of this class */
     uint64_t pages_taken, pages_returned, late_double_frees;
     _Atomic uint64_t remote_frees; /* read by anyone */
 

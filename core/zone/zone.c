@@ -85,6 +85,12 @@ void slabmalloc_zone_adopt(slabmalloc_zone *zone)
     atomic_store_explicit(&zone->owner, thread_self(), memory_order_relaxed);
 }
 
+void zone_note_fork(slabmalloc_zone *zone, size_t bytes)
+{
+    zone->forks++;
+    zone->fresh_left_bytes = zone->fresh_most_bytes = bytes;
+}
+
 static void zone_end(slabmalloc_zone *zone)
 {
     store store = zone->store; /* the zone itself lies in it */

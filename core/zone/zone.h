@@ -34,6 +34,9 @@ struct slabmalloc_zone {
     uint32_t max_bytes;         /* the largest class */
     const uint8_t *class_table; /* by granule, for sizes up to max_bytes and ZONE_TABLE_BYTES: the class */
     bool metadata_apart, random_start, has_pager;
+    uint32_t forks; /* how often the zone has come to be a child's copy */
+    /* Pages that it takes, less those that it gives back, rather than fill what it shares with its parent. */
+    size_t fresh_left_bytes, fresh_most_bytes;
     uint64_t random_state;
     slabmalloc_pager pager;
     registry registry;
@@ -53,6 +56,10 @@ ALWAYS_INLINE slabmalloc_sc *zone_sc_of_size(slabmalloc_zone *zone, size_t size)
         return zone_sc_search(zone, size);
     return &zone->sc[zone->class_table[(size + SLABMALLOC_GRANULE_BYTES - 1) / SLABMALLOC_GRANULE_BYTES]];
 }
+
+/* The process is a forked child now. What the zone has is shared with the parent until it is written to, and then copied,
+ * by OS pages: so the holes in slabs are left alone until the child has taken `bytes` of fresh pages. */
+void zone_note_fork(slabmalloc_zone *zone, size_t bytes);
 
 /* One page from the pager into `sc`; false: there is none. */
 bool zone_refill_from_pager(slabmalloc_zone *zone, slabmalloc_sc *sc);

@@ -267,10 +267,82 @@ static void an_abandoned_heap_is_the_childs_too(void)
     space_destroy(s);
 }
 
+enum { SHARED = 20000, SHARED_BYTES = 100, FRESH_BYTES = 32 * MIB };
+
+/* In the child: how many of `count` more objects lie on a page that was there before. */
+static size_t count_in_old(heap *h, const bool *is_old_unit, size_t count)
+{
+    size_t in_old = 0;
+    for (size_t i = 0; i < count; i++) {
+        char *object = heap_allocate(h, SHARED_BYTES);
+        REQUIRE(object != NULL);
+        in_old += is_old_unit[((uintptr_t)object - h->view.base) / ARENA_UNIT_BYTES];
+    }
+    return in_old;
+}
+
+/* A page with holes that a child fills is copied: it takes fresh ones, but not for ever. */
+static int fill_no_holes(heap *h, const bool *is_old_unit, size_t holes)
+{
+    size_t capacity = HEAP_PAGE_BYTES / SHARED_BYTES;
+    CHECK(count_in_old(h, is_old_unit, holes / 2) <= capacity); /* what was current */
+    for (int round = 0; round < 40; round++) {                  /* what it drops serves it again */
+        char *objects[1000];
+        for (size_t i = 0; i < 1000; i++) {
+            REQUIRE((objects[i] = heap_allocate(h, SHARED_BYTES)) != NULL);
+            CHECK(!is_old_unit[((uintptr_t)objects[i] - h->view.base) / ARENA_UNIT_BYTES]);
+        }
+        for (size_t i = 0; i < 1000; i++)
+            CHECK_OK(heap_free(h, objects[i]));
+        CHECK_POINTER(heap_audit(h), NULL);
+    }
+    size_t all = FRESH_BYTES / SHARED_BYTES + holes;
+    CHECK(count_in_old(h, is_old_unit, all) >= holes - 2 * capacity);
+    CHECK_POINTER(heap_audit(h), NULL);
+    return atomic_load(&check_failures) != 0;
+}
+
+static void a_child_spares_what_it_shares(void)
+{
+    space *s = space_new(256 * (size_t)MIB, 1, 1000);
+    heap *h = heap_open(s, NULL);
+    static char *objects[SHARED];
+    static bool is_old_unit[256 * (size_t)MIB / ARENA_UNIT_BYTES];
+    REQUIRE(h != NULL);
+    for (size_t i = 0; i < SHARED; i++) {
+        REQUIRE((objects[i] = heap_allocate(h, SHARED_BYTES)) != NULL);
+        is_old_unit[((uintptr_t)objects[i] - h->view.base) / ARENA_UNIT_BYTES] = true;
+    }
+    for (size_t i = 0; i < SHARED; i += 2)
+        CHECK_OK(heap_free(h, objects[i]));
+    for (int generation = 0; generation < 2; generation++) { /* also of a child */
+        fflush(NULL);
+        space_fork_prepare(s);
+        pid_t child = fork();
+        REQUIRE(child >= 0);
+        if (child > 0) {
+            space_fork_parent(s);
+            int status;
+            REQUIRE(waitpid(child, &status, 0) == child);
+            CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+            if (generation == 1)
+                _exit(atomic_load(&check_failures) != 0);
+            CHECK(count_in_old(h, is_old_unit, SHARED / 4) >= SHARED / 4 - 2 * HEAP_PAGE_BYTES / SHARED_BYTES);
+            space_destroy(s);
+            return;
+        }
+        heap *const kept[] = {h};
+        space_fork_child(s, kept, 1);
+        if (generation == 1)
+            _exit(fill_no_holes(h, is_old_unit, SHARED / 2));
+    }
+}
+
 int main(void)
 {
     alarm(300);
     RUN(an_abandoned_heap_is_the_childs_too);
+    RUN(a_child_spares_what_it_shares);
     RUN(forks_amid_the_work_of_others);
     return check_finish();
 }

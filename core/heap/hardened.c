@@ -2,11 +2,9 @@
  *
  * The hardened mode: see hardened.h for what a block is and the way that it goes.
  */
-#define _GNU_SOURCE
 #include "heap/hardened.h"
 
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/check.h"
 
@@ -153,14 +151,7 @@ static void note_damage(space *s, uintptr_t object)
 
 /* ---- life ------------------------------------------------------------------------------------------------- */
 
-void hardened_init(space *s)
-{
-    if (getrandom(s->secrets, sizeof(s->secrets), GRND_NONBLOCK) != (ssize_t)sizeof(s->secrets)) {
-        /* Early at boot: addresses and the time are better than nothing. */
-        s->secrets[0] = hash_multiply((uintptr_t)s ^ space_clock_ns());
-        s->secrets[1] = hash_multiply((uintptr_t)&s ^ s->secrets[0]);
-    }
-}
+void hardened_init(space *s) { os_random(s->secrets, sizeof(s->secrets) / sizeof(s->secrets[0])); }
 
 /* The largest power of two that is not above bytes / object_bytes, but within the limits. */
 static uint32_t share(size_t bytes, size_t object_bytes, size_t least, size_t most)

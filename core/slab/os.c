@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -24,6 +26,16 @@ size_t os_page_bytes(void)
         atomic_store_explicit(&cached, bytes, memory_order_relaxed);
     }
     return bytes;
+}
+
+void os_random(uint64_t *words, size_t count)
+{
+    if (getrandom(words, count * sizeof(*words), GRND_NONBLOCK) == (ssize_t)(count * sizeof(*words)))
+        return;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    for (size_t i = 0; i < count; i++) /* addresses and the time are better than nothing */
+        words[i] = hash_multiply((uintptr_t)&now ^ (uint64_t)now.tv_nsec * (i + 1)) ^ (uintptr_t)words;
 }
 
 size_t os_resident_bytes(void *memory, size_t bytes)

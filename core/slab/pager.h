@@ -28,6 +28,8 @@ void store_end(store *s);
 void *store_take(store *s, size_t bytes);
 
 size_t os_page_bytes(void);
+/* Words that nobody can guess; early in the system's life, only if it has any at once. */
+void os_random(uint64_t *words, size_t count);
 /* How many of the bytes (whole OS pages) have memory now, or all if the system does not say. */
 size_t os_resident_bytes(void *memory, size_t bytes);
 

@@ -10,6 +10,24 @@
  * huge pages nothing is swept: no memory would become free by it.
  *
  * No tick takes long: it ends when a millisecond has passed, and a step of it is a fraction of that.
+ *
+ * Others free, take pages and purge meanwhile.
+ *   1. No memory of a live object is dropped. In a slab an OS page goes if its slots are all in `local`, which the
+ *      heap's owner alone writes: what others freed is live until he has collected it. Their last use of it happens
+ *      before the purge: by the release of F1 and the acquire of C3 (remote.h), the purge coming after C3 in his own
+ *      order. He sweeps no slab but his own. Units of the arena go under space.lock, while they rest: nobody has an
+ *      address there.
+ *   2. A page leaves when all its slots are in `local`: then no freer touches the slab any more (5. in remote.h). Its
+ *      table entry is cleared before the page goes back; the next owner writes his after he has taken it, and before
+ *      he hands an object out. The page goes and comes under space.lock, whose release and acquire order the two
+ *      writes.
+ *   3. slab.has_purged and the OS page's bit in range.purged  =>  it has no memory: allocations come from the current
+ *      slab alone, and has_purged is false from when a slab becomes current.
+ *   4. Nothing stays. What others freed is on a stack (3. in remote.h), each round of a heap collects all of its
+ *      stacks, and what that empties is reclaimed in steps (`is_reclaiming`); what rests goes by anybody's tick, if
+ *      not by one that finds space.lock held, then by the next.
+ * Checked by the model tests/model/spin/giveback.pml, which fails with any of these left out. Whose a heap is:
+ * heap.h.
  */
 #include "heap/heap.h"
 
@@ -317,8 +335,8 @@ static uint64_t given_back(space *s)
     return bytes;
 }
 
-/* Before any abandoned heap is trimmed, and whether it has an owner just now or not: he may abandon it, or get it, before we
- * come to it. */
+/* Before any abandoned heap is trimmed, and whether it has an owner just now or not: he may abandon it, or get it,
+ * before we come to it. */
 static void ask_others(heap *h)
 {
     space *s = h->space;

@@ -29,9 +29,9 @@
  * tests/model/spin.
  *
  * fork. A freer that the child has not got may have been anywhere between F1 and F3: then nobody is left who owes the
- * news, and whoever frees beside it later would wait for ever. So the child tells all news anew, while it has one thread:
- * every stack is emptied, every summary made what level 0 says, and each slab pushed whose top is not zero. After that, as at
- * any time when no freer is at work:  remote is not empty  <=>  the slab is on the stack.
+ * news, and whoever frees beside it later would wait for ever. So the child tells all news anew, while it has one
+ * thread: every stack is emptied, every summary made what level 0 says, and each slab pushed whose top is not zero.
+ * After that, as at any time when no freer is at work:  remote is not empty  <=>  the slab is on the stack.
  */
 #ifndef SLABMALLOC_ZONE_REMOTE_H
 #define SLABMALLOC_ZONE_REMOTE_H

@@ -267,7 +267,7 @@ static void an_abandoned_heap_is_the_childs_too(void)
     space_destroy(s);
 }
 
-/* A free as far as a thread came with it: the bit is set, and the summary knows of it, but not the owner; or not even that. */
+/* A free as far as a thread came with it: the bit is set, and the summary knows, but not the owner; or not even that. */
 static void free_halfway(space *s, const char *object, bool is_summarized)
 {
     slab *found = space_slab_at(s, (uintptr_t)object);
@@ -279,8 +279,8 @@ static void free_halfway(space *s, const char *object, bool is_summarized)
         atomic_fetch_or(&slab_remote(found, g)[index / WORD_BITS], word_bit(index));
 }
 
-/* Who was in the midst of a free is not there in the child: what he freed is found all the same, and so is what others free
- * beside it. */
+/* Who was in the midst of a free is not there in the child: what he freed is found all the same, and so is what others
+ * free beside it. */
 static void frees_that_the_fork_cut_short_are_not_stranded(void)
 {
     enum { COUNT = 120, BYTES = 512, WAYS = 4 };

@@ -39,7 +39,8 @@ void thread_heap_done(heap *h);
 space *process_space(void);
 /* The same, if there is one already. */
 space *process_space_if_any(void);
-/* What fork does to heaps. To be called before the first thread has one; again: nothing. */
+/* What fork does to heaps. To be called before the first thread has one, and before others register handlers of fork:
+ * theirs would come to their turn while ours hold the locks, and wait for ever if they allocate. Again: nothing. */
 void threads_watch_forks(void);
 
 #endif

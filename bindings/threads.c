@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "options.h"
@@ -21,6 +22,7 @@ static space *_Atomic the_space;
 static pthread_mutex_t space_lock = PTHREAD_MUTEX_INITIALIZER; /* held while the space is made, and around fork */
 
 static pthread_key_t end_key;
+static bool has_end_key; /* else heaps of threads that end are orphans: see is_gone */
 static pthread_once_t end_key_once = PTHREAD_ONCE_INIT;
 
 space *process_space_if_any(void) { return atomic_load_explicit(&the_space, memory_order_acquire); }
@@ -51,7 +53,7 @@ static void thread_ends(void *context)
     heap_abandon(context);
 }
 
-static void make_end_key(void) { pthread_key_create(&end_key, thread_ends); }
+static void make_end_key(void) { has_end_key = pthread_key_create(&end_key, thread_ends) == 0; }
 
 /* A thread that allocates first in the last round of its destructors has nobody left to abandon its heap. */
 static bool is_gone(uint64_t owner)
@@ -73,7 +75,8 @@ heap *thread_heap_open(void)
         h->owner = (uint64_t)gettid();
         thread_heap = h; /* before the C library is called, which may allocate */
         pthread_once(&end_key_once, make_end_key);
-        pthread_setspecific(end_key, h);
+        if (has_end_key)
+            pthread_setspecific(end_key, h);
     }
     errno = reason;
     return h;
@@ -112,10 +115,9 @@ static void after_fork_in_child(void)
     pthread_mutex_unlock(&space_lock);
 }
 
-static void watch_forks(void) { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
-
 void threads_watch_forks(void)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, watch_forks);
+    static atomic_flag is_watched = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set(&is_watched))
+        pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }

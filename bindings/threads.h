@@ -2,6 +2,13 @@
  *
  * A heap per thread, floor 4: opened at the thread's first allocation, abandoned at its end for the next thread. A
  * pointer and two flags of thread-local storage, in the static block: a large block there would make dlopen fail.
+ *
+ * What heap.h asks of owners. A thread's name is its gettid, written when the heap is its own. Its end, a destructor
+ * of the C library's, abandons the heap; later destructors that allocate open one for each call (`thread_heap_done`).
+ * If a heap is opened when no destructor will run any more, nobody abandons it: then the kernel is asked whether the
+ * thread is gone. What space.h asks of fork: before it the lock of the space's making is taken, then the space's; in
+ * the child the forking thread's heap and the interpreter's are kept, and the former gets its new name. The models of
+ * both are in tests/model/spin: adoption.pml, fork.pml.
  */
 #ifndef SLABMALLOC_BINDINGS_THREADS_H
 #define SLABMALLOC_BINDINGS_THREADS_H
@@ -32,7 +39,8 @@ void thread_heap_done(heap *h);
 space *process_space(void);
 /* The same, if there is one already. */
 space *process_space_if_any(void);
-/* What fork does to heaps. To be called before the first thread has one; again: nothing. */
+/* What fork does to heaps. To be called before the first thread has one, and before others register handlers of fork:
+ * theirs would come to their turn while ours hold the locks, and wait for ever if they allocate. Again: nothing. */
 void threads_watch_forks(void);
 
 #endif

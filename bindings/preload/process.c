@@ -168,6 +168,20 @@ __attribute__((constructor)) static void begin(void)
     errno = reason;
 }
 
+#ifdef __GLIBC__
+/* What pthread_atfork ends in, a function of the LSB. Libraries that the program is linked with begin before this one. */
+__attribute__((visibility("default"))) int __register_atfork(void (*before)(void), void (*in_parent)(void),
+                                                             void (*in_child)(void), void *library);
+int __register_atfork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void), void *library)
+{
+    int (*next)(void (*)(void), void (*)(void), void (*)(void), void *);
+    void *symbol = dlsym(RTLD_NEXT, "__register_atfork");
+    memcpy(&next, &symbol, sizeof(symbol));
+    threads_watch_forks();
+    return next(before, in_parent, in_child, library);
+}
+#endif
+
 static void write_all(int file, const char *bytes, size_t length)
 {
     for (ssize_t written; length > 0 && (written = write(file, bytes, length)) > 0; length -= (size_t)written)

@@ -10,6 +10,24 @@
  * huge pages nothing is swept: no memory would become free by it.
  *
  * No tick takes long: it ends when a millisecond has passed, and a step of it is a fraction of that.
+ *
+ * Others free, take pages and purge meanwhile.
+ *   1. No memory of a live object is dropped. In a slab an OS page goes if its slots are all in `local`, which the
+ *      heap's owner alone writes: what others freed is live until he has collected it. Their last use of it happens
+ *      before the purge: by the release of F1 and the acquire of C3 (remote.h), the purge coming after C3 in his own
+ *      order. He sweeps no slab but his own. Units of the arena go under space.lock, while they rest: nobody has an
+ *      address there.
+ *   2. A page leaves when all its slots are in `local`: then no freer touches the slab any more (5. in remote.h). Its
+ *      table entry is cleared before the page goes back; the next owner writes his after he has taken it, and before
+ *      he hands an object out. The page goes and comes under space.lock, whose release and acquire order the two
+ *      writes.
+ *   3. slab.has_purged and the OS page's bit in range.purged  =>  it has no memory: allocations come from the current
+ *      slab alone, and has_purged is false from when a slab becomes current.
+ *   4. Nothing stays. What others freed is on a stack (3. in remote.h), each round of a heap collects all of its
+ *      stacks, and what that empties is reclaimed in steps (`is_reclaiming`); what rests goes by anybody's tick, if
+ *      not by one that finds space.lock held, then by the next.
+ * Checked by the model tests/model/spin/giveback.pml, which fails with any of these left out. Whose a heap is:
+ * heap.h.
  */
 #include "heap/heap.h"
 
@@ -196,6 +214,15 @@ static void begin_trimming(heap *h)
     h->idle_ms = 0;
 }
 
+/* The heap's part of a trim that another thread began. */
+static void heed_trim(heap *h)
+{
+    if (LIKELY(!atomic_load_explicit(&h->trim_wanted, memory_order_relaxed)))
+        return;
+    atomic_store_explicit(&h->trim_wanted, false, memory_order_relaxed);
+    begin_trimming(h);
+}
+
 void heap_note_drained(void *context, slab *s, bool by_others)
 {
     heap *h = context;
@@ -215,6 +242,7 @@ static void trim_own(heap *h)
 {
     bool was_busy = h->is_busy;
     h->is_busy = true;
+    atomic_store_explicit(&h->trim_wanted, false, memory_order_relaxed);
     slabmalloc_zone_collect(h->view.zone);
     reclaim(h, SIZE_MAX, SIZE_MAX);
     uint32_t swept = h->space->huge.is_wanted ? 0 : atomic_load_explicit(&h->space->range_count, memory_order_acquire);
@@ -234,10 +262,7 @@ void heap_tick(heap *h)
     if (h->is_busy)
         return;
     h->is_busy = true;
-    if (UNLIKELY(atomic_load_explicit(&h->trim_wanted, memory_order_relaxed))) {
-        atomic_store_explicit(&h->trim_wanted, false, memory_order_relaxed);
-        begin_trimming(h);
-    }
+    heed_trim(h);
     uint64_t now_ms = space_now_ms();
     if (now_ms == h->idle_ms) {
         h->is_busy = false;
@@ -258,13 +283,18 @@ void heap_tick(heap *h)
 
 /* ---- heaps without an owner -------------------------------------------------------------------------------- */
 
+static bool is_due(const heap *h, uint64_t now_ms)
+{
+    return h->next_tending_ms <= now_ms || atomic_load_explicit(&h->trim_wanted, memory_order_relaxed);
+}
+
 /* The first abandoned heap that is due, or that `trim` (not 0) has not seen, for a while the caller's; NULL: there is
  * none. One at a time, so that a thread which needs a heap meanwhile finds the others. */
 static heap *borrow(space *s, uint64_t now_ms, uint64_t trim)
 {
     pthread_mutex_lock(&s->lock);
     heap **at = &s->abandoned;
-    while (*at != NULL && (trim != 0 ? (*at)->last_trim >= trim : (*at)->next_tending_ms > now_ms))
+    while (*at != NULL && (trim != 0 ? (*at)->last_trim >= trim : !is_due(*at, now_ms)))
         at = &(*at)->next_abandoned;
     heap *h = *at;
     if (h != NULL) {
@@ -281,6 +311,7 @@ bool heap_tend_abandoned(space *s, uint64_t now_ms)
     if (h == NULL)
         return false;
     h->is_busy = true;
+    heed_trim(h);
     size_t left = reclaim(h, STEP_SMALL_PAGES, STEP_MEDIUM_PAGES);
     /* Where there may be more to do it is due again at once, behind all others. */
     bool is_more = sweep(h, now_ms) || left > 0;
@@ -304,21 +335,29 @@ static uint64_t given_back(space *s)
     return bytes;
 }
 
+/* Before any abandoned heap is trimmed, and whether it has an owner just now or not: he may abandon it, or get it,
+ * before we come to it. */
+static void ask_others(heap *h)
+{
+    space *s = h->space;
+    pthread_mutex_lock(&s->lock);
+    for (heap *other = s->heaps; other != NULL; other = other->next)
+        if (other != h)
+            atomic_store_explicit(&other->trim_wanted, true, memory_order_relaxed);
+    pthread_mutex_unlock(&s->lock);
+}
+
 size_t heap_trim(heap *h)
 {
     space *s = h->space;
     uint64_t before = given_back(s);
     trim_own(h);
     uint64_t trim = atomic_fetch_add_explicit(&s->trims, 1, memory_order_relaxed) + 1;
+    ask_others(h);
     for (heap *other; (other = borrow(s, 0, trim)) != NULL; heap_abandon(other)) {
         trim_own(other);
         other->last_trim = trim;
     }
-    pthread_mutex_lock(&s->lock);
-    for (heap *other = s->heaps; other != NULL; other = other->next)
-        if (other != h && other->state == HEAP_OWNED)
-            atomic_store_explicit(&other->trim_wanted, true, memory_order_relaxed);
-    pthread_mutex_unlock(&s->lock);
     space_trim(s);
     return (size_t)(given_back(s) - before);
 }

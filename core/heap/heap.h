@@ -7,6 +7,24 @@
  * Owners. A heap has one owner at a time: a thread, or (CPython's domains) whoever holds the interpreter lock. Frees
  * come from any thread: an address finds its slab, the slab its heap, and if that is not the caller's the free is a
  * remote one. An owner who ends abandons his heap; the next one who needs a heap adopts it, objects and all.
+ *
+ * Adoption. `state`, and the list of abandoned heaps, change under space.lock alone; at any time
+ *     a heap is on the list  <=>  its state is HEAP_ABANDONED;  any other is one thread's at most to work in
+ *   1. Who takes a heap off the list, to own it (heap_open) or to look after it (borrow), makes it HEAP_OWNED in the
+ *      same section; heap_abandon, the only way back, is the last that he does with it. So two never work in one
+ *      heap, and what one did happens before what the next one does: the lock's release and acquire carry it.
+ *   2. An owner may end without abandoning. His heap is HEAP_OWNED and has his name, which he set after he had opened
+ *      it; heap_open takes it if `is_gone` says so, and clears the name in the same section, for no second one to
+ *      find it. Who borrows gives no name, and heap_abandon has cleared the last owner's: what is being looked after
+ *      is no orphan.
+ *   3. `is_gone` is true of a thread only when none of its code will run any more. A number that is in use again
+ *      delays adoption, no more. What the dead did is seen by whoever is told so by the kernel, which orders the two
+ *      itself: there is no edge of C11 here.
+ *   4. Nothing is stranded. What is on the list is tended in any thread's ticks (giveback.c), until it is adopted; an
+ *      orphan waits for a thread that needs a heap and finds the list empty. A trim sets `trim_wanted` of every other
+ *      heap in one section, before it turns to those on the list: whoever has the heap next, its owner, a borrower or
+ *      an adopter, finds it set, unless the heap has been trimmed since.
+ * Checked by the model tests/model/spin/adoption.pml, which fails with any of these left out.
  */
 #ifndef SLABMALLOC_HEAP_H
 #define SLABMALLOC_HEAP_H

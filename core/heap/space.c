@@ -241,6 +241,26 @@ void space_fork_parent(space *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+static bool is_lost(const slab *s) { return ((const heap *)s->sc->zone->watcher.context)->state == HEAP_LOST; }
+
+/* Whoever freed in heaps that are not lost may be gone before he told it: see remote.h. */
+static void tell_news_again(space *s)
+{
+    for (const heap *h = s->heaps; h != NULL; h = h->next)
+        for (uint32_t i = 0; i < h->view.zone->classes.count; i++)
+            remote_forget_news(&h->view.zone->sc[i]);
+    for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++) {
+        const range *r = &s->ranges[i];
+        slab *before = NULL;
+        for (size_t unit = 0; unit < arena_fresh(&r->arena) * (size_t)ARENA_CHUNK_UNITS; unit++) {
+            slab *found = atomic_load_explicit(&r->slabs[unit], memory_order_relaxed);
+            if (found != NULL && found != before && !is_lost(found))
+                remote_tell_again(found);
+            before = found;
+        }
+    }
+}
+
 void space_fork_child(space *s, heap *const *kept, size_t count)
 {
     for (heap *h = s->heaps; h != NULL; h = h->next) {
@@ -252,5 +272,6 @@ void space_fork_child(space *s, heap *const *kept, size_t count)
         else
             h->state = HEAP_LOST;
     }
+    tell_news_again(s);
     space_fork_parent(s); /* the child's only thread is the one that locked them */
 }

@@ -7,10 +7,19 @@
  * written by the owner of the slab's heap when the page joins or leaves, and read by anyone, without a lock: so an
  * address finds its slab by one comparison and one load. Lock. All else is guarded by `lock`, which is held for short
  * and known times only, but where memory is short, or all of it is to be given back (space_trim). Order:
- * space.lock, then large.lock. Fork. The child has the forking thread alone. space_fork_prepare takes both locks, so
- * what they guard is whole in the child; heaps of threads that are gone may have been caught in the midst of an
- * operation, so nobody owns them any more: they are `lost`. Their objects live on, and may be freed, as remote frees
- * that nobody collects.
+ * space.lock, then large.lock.
+ *
+ * Fork. The child has the forking thread alone, and the memory as it was at one moment.
+ *   1. space_fork_prepare takes both locks, in that order: what they guard is whole in the child, and they are held
+ *      by a thread that is there to release them.
+ *   2. A heap is whole if the forking thread owns it (`kept`), or if nobody does. Any other is HEAP_OWNED, borrowed
+ *      ones too, and may have been caught in the midst of an operation: it becomes HEAP_LOST, which nobody opens,
+ *      tends or takes for an orphan. Its objects live on, and may be freed, as remote frees that nobody collects.
+ *   3. Freers may have been caught between a bit and its news, in heaps that are kept as well: remote.h says what
+ *      then.
+ *   4. Names of owners are the parent's. A kept heap gets the name that its owner has in the child, before anybody
+ *      there can ask whether he is gone (bindings/threads.c).
+ * Checked by the model tests/model/spin/fork.pml, which fails with any of these left out.
  */
 #ifndef SLABMALLOC_HEAP_SPACE_H
 #define SLABMALLOC_HEAP_SPACE_H

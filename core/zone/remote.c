@@ -90,3 +90,23 @@ size_t remote_collect(slabmalloc_sc *sc)
     }
     return count;
 }
+
+void remote_forget_news(slabmalloc_sc *sc)
+{
+    if (atomic_load_explicit(&sc->pending, memory_order_relaxed) != NULL) /* else a forked child shares the memory on */
+        atomic_store_explicit(&sc->pending, NULL, memory_order_relaxed);
+}
+
+void remote_tell_again(slab *s)
+{
+    const bitset_shape *shape = &s->sc->geometry.shape;
+    word *remote = slab_remote(s, &s->sc->geometry);
+    uint32_t words = bitset_words(shape);
+    for (uint32_t i = 0; i < words; i++)
+        if (word_get(&remote[i]) != 0) { /* in most slabs there is none, and nothing is written */
+            bitset_summarize(shape, remote);
+            if (word_get(&remote[words - 1]) != 0)
+                push_pending(s->sc, s);
+            return;
+        }
+}

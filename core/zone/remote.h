@@ -27,6 +27,11 @@
  * exchange is acq_rel (contents of the object, levels from below to above, the link from C2 to the next F3), the push
  * releases, the pop acquires. The full argument, and a model that fails with any step left out, are in
  * tests/model/spin.
+ *
+ * fork. A freer that the child has not got may have been anywhere between F1 and F3: then nobody is left who owes the
+ * news, and whoever frees beside it later would wait for ever. So the child tells all news anew, while it has one
+ * thread: every stack is emptied, every summary made what level 0 says, and each slab pushed whose top is not zero.
+ * After that, as at any time when no freer is at work:  remote is not empty  <=>  the slab is on the stack.
  */
 #ifndef SLABMALLOC_ZONE_REMOTE_H
 #define SLABMALLOC_ZONE_REMOTE_H
@@ -39,5 +44,10 @@ slabmalloc_status remote_free(slabmalloc_sc *sc, slab *s, uintptr_t offset);
 
 /* [owner] Takes over what others freed in slabs of this allocator; returns how many objects. */
 size_t remote_collect(slabmalloc_sc *sc);
+
+/* [no other thread runs, or will go on] The stack is emptied; then each slab of the allocator is announced anew. Reads and
+ * writes what freers do, and nothing of the owner's. */
+void remote_forget_news(slabmalloc_sc *sc);
+void remote_tell_again(slab *s);
 
 #endif

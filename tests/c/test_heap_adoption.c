@@ -252,6 +252,27 @@ static void a_trim_reaches_abandoned_heaps(void)
     space_destroy(s);
 }
 
+/* Its owner was asked for his part, and ends before his next tick: whoever looks after it does that part. */
+static void a_trim_reaches_a_heap_that_is_abandoned_meanwhile(void)
+{
+    enum { COUNT = 4000, BYTES = 1024, KEPT = 16 };
+    space *s = space_new(RESERVE_LEAST, 1, 1000000);
+    heap *mine = heap_of(s), *other = heap_of(s);
+    char **objects = objects_new(other, COUNT, BYTES);
+    for (size_t i = 0; i < COUNT; i++)
+        if (i % KEPT != 0)
+            CHECK_OK(heap_free(other, objects[i]));
+    heap_trim(mine);
+    uint64_t before = space_statistics(s).given_back_bytes;
+    heap_abandon(other);
+    for (int i = 0; i < 1000; i++)
+        heap_tick(mine);
+    CHECK(space_statistics(s).given_back_bytes - before > (uint64_t)COUNT * BYTES / 2);
+    CHECK_HEAP(mine, COUNT / KEPT);
+    free(objects);
+    space_destroy(s);
+}
+
 /* ---- many abandoned heaps, each with much to collect, and a thread with a small stack that looks after them ---- */
 
 enum { MANY = 600, EACH = 600 };
@@ -339,6 +360,7 @@ int main(void)
     RUN(a_trim_reaches_other_heaps);
     RUN(another_heaps_part_of_a_trim_takes_several_ticks);
     RUN(a_trim_reaches_abandoned_heaps);
+    RUN(a_trim_reaches_a_heap_that_is_abandoned_meanwhile);
     RUN(a_heap_that_is_tended_is_not_adopted);
     RUN(many_abandoned_heaps_and_a_small_stack);
     return check_finish();

@@ -338,9 +338,66 @@ static void a_child_spares_what_it_shares(void)
     }
 }
 
+/* A free as far as a thread came with it: the bit is set, and the summary knows, but not the owner; or not even that. */
+static void free_halfway(space *s, const char *object, bool is_summarized)
+{
+    slab *found = space_slab_at(s, (uintptr_t)object);
+    const slab_geometry *g = &found->sc->geometry;
+    size_t index = sc_slot_at(g, (uintptr_t)object - slab_page(found));
+    if (is_summarized)
+        CHECK_EQUAL(bitset_share(&g->shape, slab_remote(found, g), index), BITSET_BEGAN);
+    else
+        atomic_fetch_or(&slab_remote(found, g)[index / WORD_BITS], word_bit(index));
+}
+
+/* Who was in the midst of a free is not there in the child: what he freed is found all the same, and so is what others
+ * free beside it. */
+static void frees_that_the_fork_cut_short_are_not_stranded(void)
+{
+    enum { COUNT = 120, BYTES = 512, WAYS = 4 };
+    space *s = space_new(RESERVE_LEAST, 1, 1000);
+    heap *mine = heap_of(s), *other = heap_of(s);
+    static char *objects[2][WAYS][COUNT];
+    for (size_t i = 0; i < 2 * WAYS * COUNT; i++) {
+        heap *h = i / (WAYS * COUNT) == 0 ? mine : other;
+        size_t way = i / COUNT % WAYS;
+        REQUIRE((objects[i / (WAYS * COUNT)][way][i % COUNT] = heap_allocate(h, (size_t)BYTES << way)) != NULL);
+    }
+    heap_abandon(other);
+    for (size_t k = 0; k < 2; k++) {
+        free_halfway(s, objects[k][0][0], false);
+        free_halfway(s, objects[k][1][0], true);
+        CHECK_OK(heap_free_remote(s, objects[k][2][0])); /* of way 3 nothing was freed */
+    }
+    fflush(NULL);
+    space_fork_prepare(s);
+    pid_t pid = fork();
+    if (pid == 0) {
+        space_fork_child(s, &mine, 1);
+        atomic_store(&check_failures, 0);
+        for (size_t k = 0; k < 2; k++)
+            for (size_t i = 0; i < WAYS * COUNT; i++)
+                CHECK_EQUAL(heap_free_remote(s, objects[k][i / COUNT][i % COUNT]),
+                            i % COUNT == 0 && i / COUNT < 3 ? SLABMALLOC_FREE_DOUBLE : SLABMALLOC_OK);
+        CHECK_POINTER(heap_open(s, NULL), other);
+        heap_trim(mine);
+        heap_trim(other);
+        CHECK_HEAP(mine, 0);
+        CHECK_HEAP(other, 0);
+        CHECK_EQUAL(space_statistics(s).mapped_bytes, 0);
+        fflush(NULL);
+        _exit(atomic_load(&check_failures) != 0);
+    }
+    space_fork_parent(s);
+    int status = 0;
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+    space_destroy(s);
+}
+
 int main(void)
 {
     alarm(300);
+    RUN(frees_that_the_fork_cut_short_are_not_stranded);
     RUN(an_abandoned_heap_is_the_childs_too);
     RUN(a_child_spares_what_it_shares);
     RUN(forks_amid_the_work_of_others);

@@ -103,6 +103,11 @@ def test_handlers_at_the_end_allocate(build: Callable[[str], str]) -> None:
     assert check(build("threads.c"), "handlers_at_the_end_allocate") == "atexit\ndestructor\n"
 
 
+@pytest.mark.parametrize("case", cases("first.c"))
+def test_what_a_program_does_first(build: Callable[[str], str], case: str) -> None:
+    check(build("first.c"), case)
+
+
 def test_cxx(build: Callable[[str], str]) -> None:
     assert check(build("cxx.cc")) == "well\n"
 

@@ -136,3 +136,8 @@ void stop_at_damage(space *s, const void *object)
     heap_place place = heap_inspect(s, object);
     stop("write after free", object, "heap", &place, false);
 }
+
+void stop_at_late_double_free(space *s, const void *object)
+{
+    stop_process(s, "free", SLABMALLOC_FREE_DOUBLE, object, "two threads at once");
+}

@@ -17,5 +17,7 @@ _Noreturn NOINLINE void stop_process(space *s, const char *call, slabmalloc_stat
                                      const char *domain);
 /* The same for what was written to after its free (space_options.damaged). */
 void stop_at_damage(space *s, const void *object);
+/* The same for what two threads freed at the same moment (space_options.late_double_free). */
+void stop_at_late_double_free(space *s, const void *object);
 
 #endif

@@ -67,6 +67,13 @@ static void slab_joined(void *context, slab *s)
     enter_slab(context, s, s);
 }
 
+static void object_doubled(void *context, void *object)
+{
+    const heap *h = context;
+    if (h->space->options.late_double_free != NULL)
+        h->space->options.late_double_free(h->space, object);
+}
+
 static void slab_left(void *context, slab *s) { enter_slab(context, s, NULL); }
 
 /* Memory that rests is no reason to be refused any. */
@@ -135,8 +142,12 @@ static heap *heap_new(space *s)
         h->view.small_bytes = ZONE_SMALL_BYTES;
         h->view.end_bytes = (size_t)h->view.zone->max_bytes + 1;
     }
-    h->view.zone->watcher = (zone_watcher){
-        .context = h, .joined = slab_joined, .left = slab_left, .drained = heap_note_drained, .starved = zone_starved};
+    h->view.zone->watcher = (zone_watcher){.context = h,
+                                           .joined = slab_joined,
+                                           .left = slab_left,
+                                           .drained = heap_note_drained,
+                                           .doubled = object_doubled,
+                                           .starved = zone_starved};
     return h;
 }
 

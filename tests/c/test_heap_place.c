@@ -87,6 +87,34 @@ static void where_a_large_object_was(void)
     heap_destroy(h);
 }
 
+static const void *late_object;
+
+static void note_late(space *s, const void *object)
+{
+    (void)s;
+    late_object = object;
+}
+
+/* Two frees of which neither could know of the other: the owner's, as it is between its look at the bits and the write. */
+static void freed_by_two_threads_at_once(void)
+{
+    space_options options = space_options_default();
+    options.reserve_bytes = 4 * MIB;
+    options.late_double_free = note_late;
+    space *s = space_create(&options);
+    heap *h = heap_of(s);
+    char *objects[] = {heap_allocate(h, 3000), heap_allocate(h, 3000)};
+    CHECK_OK(heap_free_remote(s, objects[0]));
+    CHECK_OK(heap_free_remote(s, objects[1]));
+    slab *found = space_slab_at(s, (uintptr_t)objects[1]);
+    size_t slot = (size_t)(objects[1] - (char *)slab_page(found)) / 3072;
+    word_set(&found->local[slot / WORD_BITS], word_get(&found->local[slot / WORD_BITS]) | word_bit(slot));
+    CHECK_EQUAL(slabmalloc_zone_collect(h->view.zone), 1);
+    CHECK_POINTER(late_object, objects[1]);
+    CHECK_EQUAL(slabmalloc_zone_stats(h->view.zone, -1).late_double_frees, 1);
+    space_destroy(s);
+}
+
 /* ---- sizes ---------------------------------------------------------------------------------------------------- */
 
 /* Whatever an object was asked for with, as it was made and after each resizing: that size is one that it may have. */
@@ -137,6 +165,7 @@ int main(void)
     RUN(on_a_page_that_is_no_slab);
     RUN(in_a_large_object);
     RUN(where_a_large_object_was);
+    RUN(freed_by_two_threads_at_once);
     RUN(every_size_asked_for_is_possible);
     RUN(sizes_that_are_not_an_objects);
     return check_finish();

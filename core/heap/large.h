@@ -37,7 +37,7 @@ typedef struct large_trace {
     bool was_moved; /* by large_resize; else it was freed, and has gone back to the system */
 } large_trace;
 
-enum { LARGE_TRACES = 64 };
+enum { LARGE_TRACES = 16 };
 
 typedef struct large_space {
     pthread_mutex_t lock;

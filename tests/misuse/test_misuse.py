@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import resource
@@ -71,6 +72,7 @@ def names(sources: list[Path]) -> list[str]:
 def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
     folder = tmp_path_factory.mktemp("misuse")
 
+    @functools.cache
     def build(source: Path) -> str:
         is_cxx = source.suffix == ".cc"
         compiler = shutil.which("c++" if is_cxx else "cc")
@@ -91,6 +93,17 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
 def test_malloc(build: Callable[[Path], str], source: Path) -> None:
     done = run([build(source)], LD_PRELOAD=LIBRARY)
     check_stop(done, expected(source)["stops"], is_python=False)
+
+
+@needs_library
+@pytest.mark.parametrize("source", MALLOC, ids=names(MALLOC))
+def test_malloc_hardened(build: Callable[[Path], str], source: Path) -> None:
+    """It stops in the same call. What it says of the slab is another matter: slots are random, some are set aside."""
+    done = run([build(source)], LD_PRELOAD=LIBRARY, SLABMALLOC_HARDENED="1")
+    address = told(done.stdout).get("ADDRESS")
+    assert address is not None, done
+    assert re.fullmatch(rf"slabmalloc: .* of {address} \(malloc\): .*\n", done.stderr)
+    assert done.returncode == -signal.SIGABRT
 
 
 # ---- Python -----------------------------------------------------------------------------------------------------

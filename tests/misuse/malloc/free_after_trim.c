@@ -11,7 +11,7 @@ int main(void)
         blocks[i] = a_malloc(3000);
     for (int i = 0; i < 64; i++)
         a_free(blocks[i]);
-    REQUIRE(malloc_trim(0) == 1);
+    malloc_trim(0);
     a_free(wrong(blocks[25]));
     return NOT_STOPPED;
 }

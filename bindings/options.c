@@ -54,6 +54,7 @@ space_options options_from_environment(void)
     options.huge_pages = number_or("SLABMALLOC_HUGE_PAGES", 0) != 0;
     options.is_hardened = number_or("SLABMALLOC_HARDENED", 0) != 0;
     options.damaged = stop_at_damage;
+    options.late_double_free = stop_at_late_double_free;
     classes_from_environment(&options.classes);
     return options;
 }

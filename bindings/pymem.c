@@ -139,7 +139,7 @@ static void *hook_calloc(void *context, size_t count, size_t bytes)
 static NOINLINE void free_elsewhere(domain *d, void *block, slabmalloc_status status)
 {
     if (heap_owns(the_heap->space, block))
-        stop_process(the_heap->space, stop_name_of(status), block, d->name);
+        stop_process(the_heap->space, "free", status, block, d->name);
     d->previous.free(d->previous.context, block);
 }
 
@@ -188,10 +188,10 @@ static void hook_free(void *context, void *block)
 }
 
 /* The heap has no such live block: it is another allocator's, or the caller is wrong. */
-static NOINLINE void *realloc_elsewhere(domain *d, void *block, size_t bytes)
+static NOINLINE void *realloc_elsewhere(domain *d, void *block, size_t bytes, slabmalloc_status status)
 {
     if (heap_owns(the_heap->space, block))
-        stop_process(the_heap->space, "invalid realloc", block, d->name);
+        stop_process(the_heap->space, "realloc", status, block, d->name);
     /* Its size is its maker's secret: it can't be moved here. */
     bool was_passing = thread_passes(true);
     void *resized = d->previous.realloc(d->previous.context, block, bytes);
@@ -204,7 +204,7 @@ static void *realloc_by_another(domain *d, void *block, size_t bytes)
 {
     size_t usable = heap_usable_bytes(the_heap->space, block);
     if (usable == 0)
-        return realloc_elsewhere(d, block, bytes);
+        return realloc_elsewhere(d, block, bytes, SLABMALLOC_FREE_FOREIGN);
     if (heap_fits(usable, bytes))
         return block;
     void *moved = pass_malloc(d, bytes);
@@ -225,7 +225,7 @@ static void *hook_realloc(void *context, void *block, size_t bytes)
     slabmalloc_status status;
     void *resized = heap_reallocate(the_heap, block, bytes, &status);
     if (UNLIKELY(status != SLABMALLOC_OK))
-        return realloc_elsewhere(d, block, bytes);
+        return realloc_elsewhere(d, block, bytes, status);
     if (resized == block) {
         d->counters.resized_blocks++;
     } else if (resized != NULL) {

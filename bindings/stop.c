@@ -1,38 +1,143 @@
 /* SPDX-License-Identifier: MIT
  *
- * One line, then abort(): nothing here allocates.
+ * One line, then abort(): see stop.h. Nothing here allocates, but the C stack, which is printed if it is asked for.
  */
 #include "stop.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-static int describe(char *text, size_t size, space *s, const slabmalloc_slot_info *slot, const void *address)
+#include "python_allocator.h"
+
+#if defined(__has_include) && __has_include(<execinfo.h>)
+#include <execinfo.h>
+#define HAS_BACKTRACE 1
+#else
+#define HAS_BACKTRACE 0 /* musl */
+#endif
+
+enum { TEXT_BYTES = 192, LINE_BYTES = 512, MOST_FRAMES = 64 };
+
+/* ---- what is there ---------------------------------------------------------------------------------------- */
+
+static const char *slab_state(const heap_place *place)
 {
-    if (slot->page == NULL && space_range_of(s, (uintptr_t)address) != NULL)
-        return snprintf(text, size, "in the heap's range, but on no slab");
-    if (slot->page == NULL)
-        return snprintf(text, size, "not an address of the heap");
-    if (slot->slot_index >= slot->capacity)
-        return snprintf(text, size, "behind the last slot of a %zu-byte slab", slot->object_bytes);
-    const char *state = slot->is_live ? "live" : "already free";
-    size_t inside = (size_t)((const char *)address - (const char *)slot->object);
-    if (inside == 0)
-        return snprintf(text, size, "slot %zu of a %zu-byte slab is %s", slot->slot_index, slot->object_bytes, state);
-    return snprintf(text, size, "%zu bytes into slot %zu of a %zu-byte slab, which is %s", inside, slot->slot_index,
-                    slot->object_bytes, state);
+    return place->is_current                      ? "current"
+           : place->live_count == place->capacity ? "full"
+           : place->live_count == 0               ? "empty"
+                                                  : "partial";
 }
 
-void stop_at_damage(space *s, const void *object) { stop_process(s, "write after free", object, "heap"); }
-
-void stop_process(space *s, const char *what, const void *address, const char *domain)
+/* What holds the address, and its state. */
+static void describe_object(char text[TEXT_BYTES], const char *name, size_t inside, const char *state)
 {
-    char state[128], line[256];
-    slabmalloc_slot_info slot = heap_inspect(s, address);
-    describe(state, sizeof(state), s, &slot, address);
-    int length = snprintf(line, sizeof(line), "slabmalloc: %s of %p (%s): %s\n", what, address, domain, state);
+    if (inside == 0)
+        snprintf(text, TEXT_BYTES, "%s is %s", name, state);
+    else
+        snprintf(text, TEXT_BYTES, "%zu bytes into %s, which is %s", inside, name, state);
+}
+
+/* `was_free`: when the call looked; others may have taken the object since. */
+static void describe(char text[TEXT_BYTES], const heap_place *place, size_t inside, bool was_free)
+{
+    const char *state = !place->is_live ? "already free" : was_free ? "live again" : "live";
+    char name[64];
+    snprintf(name, sizeof(name), "a large block of %zu bytes", place->object_bytes);
+    switch (place->kind) {
+    case HEAP_SLOT:
+        snprintf(name, sizeof(name), "slot %zu of a %zu-byte slab", place->slot_index, place->object_bytes);
+        describe_object(text, name, inside, state);
+        return;
+    case HEAP_TAIL: snprintf(text, TEXT_BYTES, "behind the last slot of a %zu-byte slab", place->object_bytes); return;
+    case HEAP_PAGE_RESTING: snprintf(text, TEXT_BYTES, "on a page that has no slab now: it went back"); return;
+    case HEAP_PAGE_PURGED: snprintf(text, TEXT_BYTES, "on a page that has no slab now, and no memory"); return;
+    case HEAP_PAGE_UNUSED: snprintf(text, TEXT_BYTES, "in the heap's range, but on no slab"); return;
+    case HEAP_LARGE:
+    case HEAP_LARGE_RESTING: describe_object(text, name, inside, state); return;
+    case HEAP_LARGE_GONE: describe_object(text, name, inside, "already free, and back at the system"); return;
+    case HEAP_LARGE_MOVED: describe_object(text, name, inside, "elsewhere since a realloc"); return;
+    case HEAP_NOWHERE: break;
+    }
+    snprintf(text, TEXT_BYTES, "not an address of the heap");
+}
+
+/* How far inside the object that holds it. */
+static size_t inside_of(const heap_place *place, const void *address)
+{
+    return place->object == NULL ? 0 : (size_t)((const char *)address - (const char *)place->object);
+}
+
+/* Is it an object that was there, and has been freed? */
+static bool is_freed(const heap_place *place, size_t inside)
+{
+    bool is_freed_kind =
+        place->kind == HEAP_SLOT || place->kind == HEAP_LARGE_RESTING || place->kind == HEAP_LARGE_GONE;
+    return is_freed_kind && inside == 0 && !place->is_live;
+}
+
+/* ---- the line --------------------------------------------------------------------------------------------- */
+
+static bool is_stack_wanted(void)
+{
+    const char *wanted = getenv("SLABMALLOC_BACKTRACE");
+    return HAS_BACKTRACE && wanted != NULL && strcmp(wanted, "") != 0 && strcmp(wanted, "0") != 0;
+}
+
+static const char *ways_to_see_more(void)
+{
+    return python_allocator_get != NULL
+               ? "; to see more set SLABMALLOC_BACKTRACE=1 (C stack) or PYTHONFAULTHANDLER=1 (Python stack)"
+               : "; to see more set SLABMALLOC_BACKTRACE=1 (C stack), or run it in a debugger";
+}
+
+static void write_stack(void)
+{
+#if HAS_BACKTRACE
+    void *frames[MOST_FRAMES];
+    backtrace_symbols_fd(frames, backtrace(frames, MOST_FRAMES), STDERR_FILENO);
+#endif
+}
+
+_Noreturn static void stop(const char *what, const void *address, const char *domain, const heap_place *place,
+                           bool was_free)
+{
+    char text[TEXT_BYTES], slab[96] = "", line[LINE_BYTES];
+    describe(text, place, inside_of(place, address), was_free);
+    if (place->kind == HEAP_SLOT || place->kind == HEAP_TAIL)
+        snprintf(slab, sizeof(slab), "; the slab is %s, %zu of %zu slots live", slab_state(place), place->live_count,
+                 place->capacity);
+    int length = snprintf(line, sizeof(line), "slabmalloc: %s of %p (%s): %s%s%s\n", what, address, domain, text, slab,
+                          ways_to_see_more());
     if (write(STDERR_FILENO, line, (size_t)length) < 0)
         _Exit(134); /* nobody to tell: the status of abort, without its core file */
+    if (is_stack_wanted())
+        write_stack();
     abort();
+}
+
+void stop_process(space *s, const char *call, slabmalloc_status status, const void *address, const char *domain)
+{
+    heap_place place = heap_inspect(s, address);
+    bool was_free = status == SLABMALLOC_FREE_DOUBLE, is_free = strcmp(call, "free") == 0;
+    char what[96];
+    if (is_free && (was_free || is_freed(&place, inside_of(&place, address))))
+        snprintf(what, sizeof(what), "double free");
+    else if (status == SLABMALLOC_FREE_OVERFLOWN)
+        snprintf(what, sizeof(what), "buffer overflow found at %s", call);
+    else
+        snprintf(what, sizeof(what), "invalid %s", call);
+    stop(what, address, domain, &place, was_free);
+}
+
+void stop_at_damage(space *s, const void *object)
+{
+    heap_place place = heap_inspect(s, object);
+    stop("write after free", object, "heap", &place, false);
+}
+
+void stop_at_late_double_free(space *s, const void *object)
+{
+    stop_process(s, "free", SLABMALLOC_FREE_DOUBLE, object, "two threads at once");
 }

@@ -60,10 +60,10 @@ void *thread_domain_allocate_aligned(thread_domain which, size_t bytes, size_t a
 /* ---- free and resize -------------------------------------------------------------------------------------- */
 
 /* A block that the heap does not take: another allocator's, or the caller is wrong. */
-static void stop_if_owned(thread_domain which, space *s, void *block, const char *what)
+static void stop_if_owned(thread_domain which, space *s, void *block, const char *call, slabmalloc_status status)
 {
     if (s != NULL && heap_owns(s, block))
-        stop_process(s, what, block, domains[which].name);
+        stop_process(s, call, status, block, domains[which].name);
 }
 
 bool thread_domain_free(thread_domain which, void *block)
@@ -79,7 +79,7 @@ bool thread_domain_free(thread_domain which, void *block)
                                            : SLABMALLOC_FREE_FOREIGN;
     errno = reason;
     if (status != SLABMALLOC_OK)
-        stop_if_owned(which, s, block, stop_name_of(status));
+        stop_if_owned(which, s, block, "free", status);
     else if (h != NULL)
         heap_count(&h->tallies[which].freed_blocks, 1);
     else
@@ -93,7 +93,7 @@ static void *resize(heap *h, thread_domain which, void *block, size_t bytes, boo
     void *resized = heap_reallocate(h, block, bytes, &status);
     *is_foreign = status != SLABMALLOC_OK;
     if (*is_foreign) {
-        stop_if_owned(which, h->space, block, "invalid realloc");
+        stop_if_owned(which, h->space, block, "realloc", status);
         return NULL;
     }
     if (resized == block)

@@ -108,18 +108,18 @@ EXPORT void *pvalloc(size_t bytes)
 /* ---- free ------------------------------------------------------------------------------------------------ */
 
 /* The address is none of the heap's. */
-_Noreturn static NOINLINE void stop(const char *what, void *block)
+_Noreturn static NOINLINE void stop(const char *call, void *block)
 {
     space *s = process_space();
     if (s == NULL)
         abort();
-    stop_process(s, what, block, "malloc");
+    stop_process(s, call, SLABMALLOC_FREE_FOREIGN, block, "malloc");
 }
 
 static NOINLINE void free_slowly(void *block)
 {
     if (!thread_domain_free(THREAD_MALLOC, block) && block != NULL)
-        stop(stop_name_of(SLABMALLOC_FREE_FOREIGN), block);
+        stop("free", block);
 }
 
 EXPORT void free(void *block)
@@ -128,15 +128,30 @@ EXPORT void free(void *block)
         free_slowly(block);
 }
 
+static bool may_have_size(void *block, size_t bytes, size_t align)
+{
+    space *s = process_space_if_any();
+    return block == NULL || s == NULL || heap_may_have_size(s, block, bytes, align);
+}
+
+/* C23 leaves a wrong size undefined: here it ends the process, as any other wrong free. */
 EXPORT void free_sized(void *block, size_t bytes)
 {
-    (void)bytes;
+    char call[64];
+    if (UNLIKELY(!may_have_size(block, bytes, 1))) {
+        snprintf(call, sizeof(call), "free_sized(%zu)", bytes);
+        stop(call, block);
+    }
     free(block);
 }
 
 EXPORT void free_aligned_sized(void *block, size_t align, size_t bytes)
 {
-    (void)align, (void)bytes;
+    char call[96];
+    if (UNLIKELY(!may_have_size(block, bytes, align))) {
+        snprintf(call, sizeof(call), "free_aligned_sized(%zu, %zu)", align, bytes);
+        stop(call, block);
+    }
     free(block);
 }
 
@@ -156,7 +171,7 @@ EXPORT void *realloc(void *block, size_t bytes)
     bool is_foreign;
     void *resized = thread_domain_resize(THREAD_MALLOC, block, bytes, &is_foreign);
     if (UNLIKELY(is_foreign))
-        stop("invalid realloc", block);
+        stop("realloc", block);
     return served(resized);
 }
 
@@ -175,7 +190,7 @@ EXPORT size_t malloc_usable_size(void *block)
         return 0;
     size_t bytes = heap_usable_bytes(s, block);
     if (bytes == 0)
-        stop("invalid malloc_usable_size", block);
+        stop("malloc_usable_size", block);
     return bytes;
 }
 

@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "python_allocator.h"
 #include "summary.h"
 #include "thread_domain.h"
 
@@ -148,6 +149,7 @@ __attribute__((constructor)) static void begin(void)
     int reason = errno;
     clock_gettime(CLOCK_MONOTONIC, &start);
     threads_watch_forks();
+    python_allocator_find(); /* whatever domains are wanted: messages tell a CPython by it */
     thread_domain_begin(THREAD_MALLOC);
     read_run();
     unsigned wanted = wanted_domains(), raw = 1u << DOMAIN_RAW;

@@ -393,7 +393,7 @@ void *hardened_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status
     }
     void *moved = hardened_allocate(h, bytes, HEAP_ALIGN_BYTES);
     if (moved == NULL)
-        return bytes <= before ? object : NULL; /* to shrink never fails */
+        return bytes <= before ? heap_left_roomy(h, object) : NULL;
     memcpy(moved, object, min_size(before, bytes));
     *status = hardened_free(h->space, h, object);
     return moved;

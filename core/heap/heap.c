@@ -67,6 +67,13 @@ static void slab_joined(void *context, slab *s)
     enter_slab(context, s, s);
 }
 
+static void object_doubled(void *context, void *object)
+{
+    const heap *h = context;
+    if (h->space->options.late_double_free != NULL)
+        h->space->options.late_double_free(h->space, object);
+}
+
 static void slab_left(void *context, slab *s) { enter_slab(context, s, NULL); }
 
 /* Memory that rests is no reason to be refused any. */
@@ -135,8 +142,12 @@ static heap *heap_new(space *s)
         h->view.small_bytes = ZONE_SMALL_BYTES;
         h->view.end_bytes = (size_t)h->view.zone->max_bytes + 1;
     }
-    h->view.zone->watcher = (zone_watcher){
-        .context = h, .joined = slab_joined, .left = slab_left, .drained = heap_note_drained, .starved = zone_starved};
+    h->view.zone->watcher = (zone_watcher){.context = h,
+                                           .joined = slab_joined,
+                                           .left = slab_left,
+                                           .drained = heap_note_drained,
+                                           .doubled = object_doubled,
+                                           .starved = zone_starved};
     return h;
 }
 
@@ -304,7 +315,8 @@ size_t heap_usable_bytes(space *s, const void *object)
 
 bool heap_owns(space *s, const void *object)
 {
-    return space_range_of(s, (uintptr_t)object) != NULL || large_usable_bytes(&s->large, object) != 0;
+    return space_range_of(s, (uintptr_t)object) != NULL || large_usable_bytes(&s->large, object) != 0 ||
+           large_rests_at(&s->large, (uintptr_t)object);
 }
 
 /* What is wrong with an address at which no live object begins. */
@@ -338,6 +350,22 @@ static bool is_in_class(const heap *h, size_t usable, size_t bytes)
     return bytes <= usable && usable <= HEAP_MEDIUM_BYTES && heap_sc_of(&h->view, bytes)->object_bytes == usable;
 }
 
+bool heap_may_have_size(space *s, const void *object, size_t bytes, size_t align)
+{
+    size_t usable = heap_usable_bytes(s, object), asked = max_size(bytes, 1);
+    if (usable == 0)
+        return true;
+    if (bytes > usable || !is_power_of_two(align) || (uintptr_t)object % align != 0)
+        return false;
+    bool has_roomy = atomic_load_explicit(&s->has_roomy, memory_order_relaxed);
+    if (s->options.is_hardened) /* it knows what was asked for */
+        return asked == usable || has_roomy;
+    const slab *found = space_slab_at(s, (uintptr_t)object);
+    size_t least = min_size(asked, usable) + os_page_bytes() - 1; /* large: whole OS pages, and a quarter of waste */
+    bool is_as_made = found != NULL ? zone_sc(found->sc->zone, asked, align) == found->sc : usable <= least + least / 4;
+    return is_as_made || heap_fits(usable, bytes) || has_roomy;
+}
+
 /* Frees a live object. */
 static slabmalloc_status free_moved(heap *h, slab *own, void *object)
 {
@@ -362,7 +390,7 @@ void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *st
     /* Also what the kernel does not resize: a mapping that its client gave advice for in parts, as NumPy does. */
     void *moved = heap_allocate(h, bytes > usable ? room_to_grow(h, bytes) : bytes);
     if (moved == NULL)
-        return bytes <= usable ? object : NULL; /* to shrink never fails */
+        return bytes <= usable ? heap_left_roomy(h, object) : NULL; /* to shrink never fails */
     memcpy(moved, object, min_size(bytes, usable));
     *status = free_moved(h, own, object);
     return moved;
@@ -401,24 +429,4 @@ const char *heap_audit(heap *h)
     if (fault == NULL && pages != h->view.zone->registry.count)
         fault = "the number of pages in use is not the number of slabs";
     return fault == NULL && !large_is_valid(&s->large) ? "the books of large objects do not add up" : fault;
-}
-
-slabmalloc_slot_info heap_inspect(space *s, const void *address)
-{
-    slab *found = space_slab_at(s, (uintptr_t)address);
-    if (found != NULL) {
-        slabmalloc_slot_info info = slabmalloc_zone_inspect(found->sc->zone, address);
-        if (s->options.is_hardened && info.is_live)
-            info.is_live = !hardened_is_freed(s, info.object);
-        return info;
-    }
-    size_t bytes = large_usable_bytes(&s->large, address);
-    return (slabmalloc_slot_info){
-        .page = bytes != 0 ? (void *)address : NULL,
-        .page_bytes = bytes,
-        .object_bytes = bytes,
-        .capacity = bytes != 0,
-        .object = bytes != 0 ? (void *)address : NULL,
-        .is_live = bytes != 0,
-    };
 }

@@ -251,10 +251,21 @@ ALWAYS_INLINE bool heap_fits(size_t usable, size_t bytes)
     return bytes <= usable && usable - bytes < room;
 }
 
+/* To shrink never fails: the object stays where it is, in too large a slot, where memory is refused. */
+static inline void *heap_left_roomy(heap *h, void *object)
+{
+    atomic_store_explicit(&h->space->has_roomy, true, memory_order_relaxed);
+    return object;
+}
+
+/* Could the live object have been asked for as `bytes`, aligned to `align`, when it was made or resized last? True if no
+ * live object begins there: then that is what is wrong. [any thread, for its own objects] */
+bool heap_may_have_size(space *s, const void *object, size_t bytes, size_t align);
+
 /* The object with at least `bytes`: in place if it fits, else moved, contents kept; the old one is freed then. NULL:
  * the system refuses, or *status says that no live object begins there; nothing has changed. [owner] */
 void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *status);
-/* Is the address in a range of the space, or a live large object? [any thread] */
+/* Is the address in a range of the space, or does a large object begin there, live or at rest? [any thread] */
 bool heap_owns(space *s, const void *object);
 
 /* ---- memory that goes back (giveback.c) -------------------------------------------------------------------- */
@@ -276,6 +287,32 @@ bool heap_tend_abandoned(space *s, uint64_t now_ms);
 space_stats space_statistics(space *s);
 /* NULL: all invariants of the heap, and of what its space shares, hold; else which one does not. [owner] */
 const char *heap_audit(heap *h);
-slabmalloc_slot_info heap_inspect(space *s, const void *address);
+
+/* What is at an address, as far as it can be told: for messages, not a fast path. */
+typedef enum heap_place_kind {
+    HEAP_NOWHERE,       /* not the heap's, and nothing of it is remembered */
+    HEAP_SLOT,          /* in a slot of a slab */
+    HEAP_TAIL,          /* on a slab's page, behind its last slot */
+    HEAP_PAGE_RESTING,  /* on a page that went back to its arena */
+    HEAP_PAGE_PURGED,   /* on one without memory: it went back and was purged, or is next to be used */
+    HEAP_PAGE_UNUSED,   /* in a range, where there has been no page yet */
+    HEAP_LARGE,         /* in a live large object */
+    HEAP_LARGE_RESTING, /* in one that was freed and rests */
+    HEAP_LARGE_GONE,    /* where one was lately that was freed and went back to the system */
+    HEAP_LARGE_MOVED    /* where one was lately that reallocation moved */
+} heap_place_kind;
+
+typedef struct heap_place {
+    heap_place_kind kind;
+    void *object;        /* where the slot, or the large object, begins; NULL: there is none */
+    size_t object_bytes; /* of the slab's class, or the large object */
+    bool is_live;        /* a slot's or a large object's */
+    /* Of a slab: */
+    size_t slot_index, capacity, live_count;
+    bool is_current;
+} heap_place;
+
+/* O(large objects, or words of a bitmap). Other threads are not waited for, so of their slabs it may be a moment old. */
+heap_place heap_inspect(space *s, const void *address);
 
 #endif

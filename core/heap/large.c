@@ -14,15 +14,6 @@ enum { FIRST_BUCKETS = 256, WASTE_SHARE = 4, LIVE_SHARE = 8 };
  * or frees so many bytes pays for as many, and a step at most besides, however large the blocks are that go for them. */
 #define DECAY_STEP_BYTES ((size_t)2 << 20)
 
-struct large_block {
-    large_block *next;          /* in its bucket, or unused */
-    large_block *newer, *older; /* while resting */
-    uintptr_t address;
-    size_t bytes;
-    size_t purged_bytes; /* while it is not live: so many of its last bytes have no memory */
-    uint64_t freed_ms;
-};
-
 static size_t bucket_of(const large_space *l, uintptr_t address)
 {
     return (size_t)(hash_multiply(address / SLABMALLOC_MIN_PAGE_BYTES) >> 32) & (l->bucket_count - 1);
@@ -135,6 +126,12 @@ static void rest_end(large_space *l, large_block *b)
     l->resting_bytes -= b->bytes - b->purged_bytes;
 }
 
+static void leave_trace(large_space *l, const large_block *b, bool was_moved)
+{
+    l->traces[l->trace_count++ % LARGE_TRACES] =
+        (large_trace){.address = b->address, .bytes = b->bytes, .was_moved = was_moved};
+}
+
 /* A resting block goes back to the system; returns the bytes that it still held and that went. Where the system can't
  * cut it out of its mapping (vm.max_map_count) its memory goes back at least, unless it is locked, and its addresses are
  * kept for another block. */
@@ -143,6 +140,7 @@ static size_t rest_unmap(large_space *l, large_block *b)
     size_t held = b->bytes - b->purged_bytes;
     rest_end(l, b);
     cut_ends(l, b->bytes, b->address, b->address + held);
+    leave_trace(l, b, false);
     if (unmap(l, b) == 0) {
         record_delete(l, b);
     } else {
@@ -223,6 +221,8 @@ static large_block *rest_take(large_space *l, size_t bytes, size_t align)
         if (grown == NULL)
             return NULL;
         l->resting_bytes += bytes - b->bytes;
+        if ((uintptr_t)grown != b->address)
+            leave_trace(l, b, false);
         b->address = (uintptr_t)grown;
         b->bytes = bytes;
     }
@@ -377,6 +377,8 @@ void *large_resize(large_space *l, void *object, size_t bytes)
         moved = b->bytes == bytes ? object : resize(l, b, bytes);
         if (moved != NULL) {
             leave(l, at);
+            if (moved != object)
+                leave_trace(l, b, true);
             l->given_back_bytes += b->bytes > bytes ? b->bytes - bytes : 0;
             b->address = (uintptr_t)moved;
             b->bytes = bytes;
@@ -429,20 +431,4 @@ void large_end(large_space *l)
         unmap(l, b);
     store_end(&l->store);
     pthread_mutex_destroy(&l->lock);
-}
-
-bool large_is_valid(large_space *l)
-{
-    pthread_mutex_lock(&l->lock);
-    size_t count = 0, live_bytes = 0, resting_bytes = 0;
-    for (size_t i = 0; i < l->bucket_count; i++)
-        for (const large_block *b = l->buckets[i]; b != NULL; b = b->next) {
-            count++;
-            live_bytes += b->bytes;
-        }
-    for (const large_block *b = l->newest; b != NULL; b = b->older)
-        resting_bytes += b->bytes - b->purged_bytes;
-    bool is_valid = count == l->live_count && live_bytes == l->live_bytes && resting_bytes == l->resting_bytes;
-    pthread_mutex_unlock(&l->lock);
-    return is_valid;
 }

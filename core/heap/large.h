@@ -21,7 +21,23 @@
 #include "slab/huge.h"
 #include "slab/pager.h"
 
-typedef struct large_block large_block;
+typedef struct large_block {
+    struct large_block *next;          /* in its bucket, or unused */
+    struct large_block *newer, *older; /* while resting */
+    uintptr_t address;
+    size_t bytes;
+    size_t purged_bytes; /* while it is not live: so many of its last bytes have no memory */
+    uint64_t freed_ms;
+} large_block;
+
+/* Where a block was, for messages about those who still have its address. */
+typedef struct large_trace {
+    uintptr_t address;
+    size_t bytes;
+    bool was_moved; /* by large_resize; else it was freed, and has gone back to the system */
+} large_trace;
+
+enum { LARGE_TRACES = 16 };
 
 typedef struct large_space {
     pthread_mutex_t lock;
@@ -35,6 +51,8 @@ typedef struct large_space {
     large_block *hollow;          /* addresses without memory that the system did not take back; by next */
     size_t live_bytes, resting_bytes, peak_bytes;
     uint64_t served_count, reused_count, given_back_bytes;
+    large_trace traces[LARGE_TRACES]; /* the latest, in turn */
+    size_t trace_count;
 } large_space;
 
 /* `is_guarded`: each block lies between guards, keeps its size, and is unmapped at its free (see large_rest). */
@@ -67,6 +85,15 @@ void large_shed(large_space *l, size_t bytes);
 bool large_decay(large_space *l, uint64_t before_ms);
 /* Gives back all that rests; returns bytes. */
 size_t large_trim(large_space *l);
+
+/* ---- what is there (large_books.c) ------------------------------------------------------------------------- */
+
+typedef enum large_state { LARGE_UNKNOWN, LARGE_LIVE, LARGE_RESTING, LARGE_GONE, LARGE_MOVED } large_state;
+
+/* The block that holds `address`, or did, as far as that is remembered: its state, and where it begins. O(blocks). */
+large_state large_inspect(large_space *l, uintptr_t address, uintptr_t *begin, size_t *bytes);
+/* Does a block that rests begin at `address`? O(resting blocks), for addresses at which one can begin. */
+bool large_rests_at(large_space *l, uintptr_t address);
 bool large_is_valid(large_space *l);
 
 #endif

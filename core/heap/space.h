@@ -50,6 +50,9 @@ typedef struct space_options {
     bool is_hardened;         /* see hardened.h; no huge pages then */
     bool huge_pages;          /* memory is put into huge pages, and goes back by whole ones */
     huge_machine machine;     /* as it is */
+    /* Called where a collection finds that two threads freed an object at the same moment; NULL: it is counted alone. The
+     * caller holds no lock. */
+    void (*late_double_free)(struct space *s, const void *object);
     slabmalloc_size_classes classes;
     /* What to do about an object that was written to after its free; NULL: count, and never serve it again. */
     void (*damaged)(struct space *s, const void *object);
@@ -69,6 +72,7 @@ typedef struct space {
     _Atomic uint64_t trims;      /* so far */
     space_options options;
     huge_use huge;
+    _Atomic bool has_roomy;   /* an object has been left in a slot too large for it: memory was refused */
     const char *huge_refusal; /* NULL, or why huge pages are wanted and not used */
     uint64_t next_decay_ms;   /* when the next window of the arenas' decay ends */
     size_t to_purge;          /* units that could have been purged during all of the window before */

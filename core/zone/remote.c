@@ -49,6 +49,17 @@ typedef struct collecting {
     uint32_t count, doubles;
 } collecting;
 
+/* C4 found them free already: neither free could know of the other. */
+static NOINLINE void note_doubles(collecting *c, size_t index, uint64_t bits)
+{
+    const zone_watcher *watcher = &c->s->sc->zone->watcher;
+    c->doubles += word_count(bits);
+    for (; watcher->doubled != NULL && bits != 0; bits &= bits - 1) {
+        size_t slot = index * WORD_BITS + word_lowest(bits);
+        watcher->doubled(watcher->context, (void *)(slab_page(c->s) + slot * c->geometry->object_bytes));
+    }
+}
+
 static void take_bits(void *context, size_t index, uint64_t bits)
 {
     collecting *c = context;
@@ -58,7 +69,8 @@ static void take_bits(void *context, size_t index, uint64_t bits)
     if (old == 0)
         local_raise(c->s->local, c->summary, c->geometry, index);
     c->count += word_count(fresh);
-    c->doubles += word_count(bits & old);
+    if (UNLIKELY((bits & old) != 0))
+        note_doubles(c, index, bits & old);
 }
 
 static uint32_t collect_slab(slab *s)

@@ -22,6 +22,8 @@ typedef struct zone_watcher {
     void (*left)(void *context, slab *s);   /* it is about to leave */
     /* It is not current, and has come to another list by frees: the owner's, or others', of many slabs at a time. */
     void (*drained)(void *context, slab *s, bool by_others);
+    /* The object has been freed twice by two threads at the same moment, as a collection finds out. */
+    void (*doubled)(void *context, void *object);
     /* The system refuses memory for bookkeeping: false if nothing can be done about it. */
     bool (*starved)(void *context);
 } zone_watcher;

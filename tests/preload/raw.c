@@ -334,54 +334,6 @@ __attribute__((destructor)) static void end(void)
 
 static void before_and_after(void) { the_hooks_are_there(); }
 
-/* ---- misuse ----------------------------------------------------------------------------------------------- */
-
-static void *block_of_3000(void)
-{
-    void *blocks[50];
-    for (int i = 0; i < 50; i++)
-        blocks[i] = raw_malloc(3000);
-    return blocks[20];
-}
-
-static void *volatile wrong;
-static void *free_wrong(void *context)
-{
-    raw_free(wrong);
-    return context;
-}
-
-static void free_twice(void)
-{
-    raw_free(wrong = block_of_3000());
-    raw_free(wrong);
-}
-
-static void free_after_malloc_freed(void)
-{
-    free(wrong = block_of_3000());
-    raw_free(wrong);
-}
-
-static void free_by_another_thread_twice(void)
-{
-    wrong = block_of_3000();
-    for (int i = 0; i < 2; i++) { /* one after the other: two at once might both say it */
-        pthread_t thread;
-        REQUIRE(pthread_create(&thread, NULL, free_wrong, NULL) == 0 && pthread_join(thread, NULL) == 0);
-    }
-}
-
-static void free_inside(void) { raw_free((char *)block_of_3000() + 16); }
-
-static void free_far_in_range(void) { raw_free((char *)block_of_3000() + ((size_t)1 << 31)); }
-
-static void realloc_freed(void)
-{
-    raw_free(wrong = block_of_3000());
-    wrong = raw_realloc(wrong, 10);
-}
-
 static const test_case cases[] = {
     {"every_size", every_size},
     {"errno_is_left_alone", errno_is_left_alone},
@@ -391,12 +343,6 @@ static const test_case cases[] = {
     {"destructors_allocate", destructors_allocate},
     {"fork_with_threads_at_work", fork_with_threads_at_work},
     {"before_and_after", before_and_after},
-    {"free_twice", free_twice},
-    {"free_after_malloc_freed", free_after_malloc_freed},
-    {"free_by_another_thread_twice", free_by_another_thread_twice},
-    {"free_inside", free_inside},
-    {"free_far_in_range", free_far_in_range},
-    {"realloc_freed", realloc_freed},
 };
 
 int main(int argc, char **argv) { return main_of(cases, sizeof(cases) / sizeof(cases[0]), argc, argv); }

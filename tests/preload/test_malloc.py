@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The preload library as malloc(3): the C programs of this directory, each case in a process of its own.
 
-The programs ask for what any malloc should do. What the library promises beyond the standards is compared here: a
-misuse ends the process with one line.
+The programs ask for what any malloc should do. What the library promises beyond the standards is in tests/misuse.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import resource
-import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,65 +140,3 @@ def test_locked_memory_is_what_is_used(build: Callable[[str], str]) -> None:
         pytest.skip("memory can't be locked here")
     assert (done.returncode, done.stderr) == (0, "")
     assert int(done.stdout) < reserve // 4
-
-
-# ---- misuse ---------------------------------------------------------------------------------------------------
-
-ADDRESS = r"0x[0-9a-f]+ \(malloc\): "
-FREE_SLOT = r"slot \d+ of a {}-byte slab is already free"
-LIVE_SLOT = r"{} bytes into slot \d+ of a {}-byte slab, which is live"
-TWICE = f"double free of {ADDRESS}{FREE_SLOT.format(3072)}"
-FOREIGN = f"invalid free of {ADDRESS}not an address of the heap"
-REALLOC = f"invalid realloc of {ADDRESS}"
-USABLE = f"invalid malloc_usable_size of {ADDRESS}"
-
-MISUSES = {
-    "free_twice_small": TWICE,
-    "free_twice_medium": f"double free of {ADDRESS}{FREE_SLOT.format(20480)}",
-    "free_twice_large": FOREIGN,
-    "free_twice_with_others_between": TWICE,
-    "free_after_another_thread": TWICE,
-    "free_by_another_thread": TWICE,
-    "free_by_two_other_threads": TWICE,
-    "free_twice_of_a_thread_that_ended": TWICE,
-    "free_in_child_twice": TWICE,
-    "free_inside_small": f"invalid free of {ADDRESS}{LIVE_SLOT.format(16, 3072)}",
-    "free_inside_small_odd": f"invalid free of {ADDRESS}{LIVE_SLOT.format(1, 3072)}",
-    "free_inside_medium": f"invalid free of {ADDRESS}{LIVE_SLOT.format(4096, 20480)}",
-    "free_inside_large": FOREIGN,
-    "free_inside_large_page": FOREIGN,
-    "free_inside_by_another_thread": f"invalid free of {ADDRESS}{LIVE_SLOT.format(16, 3072)}",
-    "free_stack": FOREIGN,
-    "free_static": FOREIGN,
-    "free_text": FOREIGN,
-    "free_small_number": "invalid free of 0x10 \\(malloc\\): not an address of the heap",
-    "free_large_number": "invalid free of 0xf{15}0 \\(malloc\\): not an address of the heap",
-    "free_mapping": FOREIGN,
-    "free_far_in_range": f"invalid free of {ADDRESS}in the heap's range, but on no slab",
-    "free_after_realloc": TWICE,
-    "free_after_realloc_to_zero": TWICE,
-    "free_before_the_first_malloc": FOREIGN,
-    "realloc_freed": f"{REALLOC}{FREE_SLOT.format(3072)}",
-    "realloc_freed_to_less": f"{REALLOC}{FREE_SLOT.format(3072)}",
-    "realloc_freed_to_zero": f"(invalid realloc|double free) of {ADDRESS}{FREE_SLOT.format(3072)}",
-    "realloc_freed_by_another_thread": f"{REALLOC}{FREE_SLOT.format(3072)}",
-    "realloc_freed_large": f"{REALLOC}not an address of the heap",
-    "realloc_inside": f"{REALLOC}{LIVE_SLOT.format(16, 3072)}",
-    "realloc_static": f"{REALLOC}not an address of the heap",
-    "reallocarray_freed": f"{REALLOC}{FREE_SLOT.format(3072)}",
-    "usable_size_freed": f"{USABLE}{FREE_SLOT.format(3072)}",
-    "usable_size_inside": f"{USABLE}{LIVE_SLOT.format(16, 3072)}",
-    "usable_size_static": f"{USABLE}not an address of the heap",
-}
-
-
-def test_every_misuse_has_its_words() -> None:
-    assert MISUSES.keys() == set(cases("misuse.c"))
-
-
-@pytest.mark.parametrize("misuse", MISUSES)
-def test_misuse_ends_the_process_with_one_line(build: Callable[[str], str], misuse: str) -> None:
-    done = run(build("misuse.c"), misuse)
-    assert re.fullmatch(f"slabmalloc: {MISUSES[misuse]}\n", done.stderr), done.stderr
-    assert done.returncode == -signal.SIGABRT
-    assert done.stdout == ""

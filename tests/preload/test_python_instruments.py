@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""CPython's own instruments, and misuse of its domains, under preload."""
+"""CPython's own instruments under preload."""
 
 from __future__ import annotations
 
@@ -97,45 +97,3 @@ def test_the_interpreter_counts_its_blocks() -> None:
 
 def test_the_interpreter_tells_of_its_memory() -> None:
     check("sys._debugmallocstats()", errors=None)
-
-
-DOMAINS = {"PyMem_Raw": "raw"}
-if not IS_FREE_THREADED:
-    DOMAINS |= {"PyObject": "obj", "PyMem": "mem"}
-
-
-@pytest.mark.parametrize("prefix", DOMAINS)
-@pytest.mark.parametrize(
-    ("misuse", "words"),
-    [
-        ("free(block); free(block)", "double free of 0x{0:x} ({1}): slot {2} of a 3072-byte slab is already free"),
-        ("free(block + 8)", "invalid free of 0x{3:x} ({1}): 8 bytes into slot {2} of a 3072-byte slab, which is live"),
-        (
-            "free(block); realloc(block, 9)",
-            "invalid realloc of 0x{0:x} ({1}): slot {2} of a 3072-byte slab is already free",
-        ),
-        ("in_thread(block); free(block)", "double free of 0x{0:x} ({1}): slot {2} of a 3072-byte slab is already free"),
-    ],
-    ids=["twice", "inside", "realloc", "after another thread"],
-)
-def test_misuse_of_a_domain_ends_it_with_one_line(prefix: str, misuse: str, words: str) -> None:
-    name = prefix if prefix.endswith("Raw") else f"{prefix}_"
-    done = run(f"""
-        def declare(name, result, *arguments):
-            function = getattr(ctypes.pythonapi, "{name}" + name)
-            function.argtypes, function.restype = arguments, result
-            return function
-        malloc = declare("Malloc", ctypes.c_void_p, ctypes.c_size_t)
-        realloc = declare("Realloc", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-        free = declare("Free", None, ctypes.c_void_p)
-        def in_thread(block):
-            thread = threading.Thread(target=free, args=[block])
-            thread.start()
-            thread.join()
-        block = [malloc(3000) for _ in range(100)][50]
-        print(block, block % 65536 // 3072, flush=True)
-        {misuse}
-    """)
-    address, slot = map(int, done.stdout.split())
-    assert done.stderr == f"slabmalloc: {words.format(address, DOMAINS[prefix], slot, address + 8)}\n"
-    assert done.returncode == -signal.SIGABRT

@@ -1,9 +1,0 @@
-/* SPDX-License-Identifier: MIT */
-/* NULL is no object. */
-#include "misuse.h"
-
-int main(void)
-{
-    slabmalloc_zone *zone = zone_with_page();
-    return told(zone, slabmalloc_zone_deallocate(zone, NULL, SIZE, 8));
-}

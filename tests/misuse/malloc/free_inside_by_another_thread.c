@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* An address inside another thread's block.
+ *
+ * stops: invalid free of ADDRESS (malloc): 16 bytes into slot SLOT of a 3072-byte slab, which is live; the
+ *        slab is current, 9 of 21 slots live */
+#include "misuse.h"
+
+int main(void)
+{
+    char *block = new_block(3000);
+    in_thread(free_it, wrong(block + 16));
+    return NOT_STOPPED;
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* A block is said to be larger than it is.
+ *
+ * stops: invalid free_sized(4000) of ADDRESS (malloc): slot SLOT of a 3072-byte slab is live; the
+ *        slab is current, 9 of 21 slots live */
+#include "misuse.h"
+
+int main(void)
+{
+    void (*sized)(void *, size_t) = function("free_sized"); /* C23 */
+    char *block = new_block(3000);
+    sized(wrong(block), 4000);
+    return NOT_STOPPED;
+}

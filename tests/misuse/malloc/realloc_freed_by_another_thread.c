@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* A block that another thread freed is to grow.
+ *
+ * stops: invalid realloc of ADDRESS (malloc): slot SLOT of a 3072-byte slab is already free; the
+ *        slab is current, 8 of 21 slots live */
+#include "misuse.h"
+
+int main(void)
+{
+    char *block = new_block(3000);
+    in_thread(free_it, block);
+    block = a_realloc(wrong(block), 4000);
+    return NOT_STOPPED;
+}

@@ -1,9 +1,0 @@
-/* SPDX-License-Identifier: MIT */
-/* An object page for a class that lives on large ones. */
-#include "misuse.h"
-
-int main(void)
-{
-    slabmalloc_zone *zone = zone_empty();
-    return told(zone, slabmalloc_zone_refill(zone, 1024, 8, page, sizeof page));
-}

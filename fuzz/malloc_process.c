@@ -201,11 +201,11 @@ void *fuzz_mremap(void *memory, size_t old_bytes, size_t new_bytes, int flags, .
     va_start(more, flags);
     void *target = (flags & MREMAP_FIXED) != 0 ? va_arg(more, void *) : NULL;
     va_end(more);
-    if (is_refused(CALL_MREMAP))
-        return MAP_FAILED;
-    void *moved = mremap(memory, old_bytes, new_bytes, flags, target);
+    void *moved = is_refused(CALL_MREMAP) ? MAP_FAILED : mremap(memory, old_bytes, new_bytes, flags, target);
     if (moved != MAP_FAILED)
         process.mapped_bytes += target != NULL ? (size_t)0 - old_bytes : new_bytes - old_bytes;
+    else if (target != NULL)
+        process.kept_addresses = true; /* nobody can tell whose the target is now, so the core leaves it alone */
     return moved;
 }
 

@@ -21,7 +21,7 @@ typedef struct malloc_process {
     unsigned refusals_begin, refusals_end; /* of those calls, counted from the next one on */
     bool was_refused;                      /* since somebody set it to false */
     size_t mapped_bytes;                   /* addresses that the system has granted and not got back */
-    bool kept_addresses;                   /* it would not take some back */
+    bool kept_addresses;                   /* it would not take some back, or one can't know */
     unsigned seat;
     heap *heaps[SEATS]; /* of the threads whose turn it is not */
     uint64_t owners;    /* threads so far */

@@ -2,7 +2,7 @@
  *
  * Bytes become calls of malloc and its kin, of bindings/preload/malloc.c itself, by threads that take turns, end and fork,
  * while time passes and the system refuses now and then (malloc_process.h). After each step every heap is audited, and all
- * that is counted must be what the model below has: who holds which block, and what is in it.
+ * that is counted must be what the model has (malloc_model.h): who holds which block, and what is in it.
  *
  *     tools/ci/fuzz.sh 600 malloc
  *
@@ -14,113 +14,17 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include "malloc_model.h"
 #include "malloc_process.h"
 #include "thread_domain.h"
 
-#define MIB ((size_t)1 << 20)
-#define MOST_HELD_BYTES (48 * MIB)
-
-enum { MAX_LIVE = 1500, MAX_STEPS = 600, FREED = 16, BURST = 300, KEPT_ERRNO = ENOTTY };
-
-/* Invariant: blocks do not overlap, and each is stamped with its tag. */
-typedef struct live_block {
-    char *address;
-    size_t bytes, usable_bytes;
-    uint64_t tag;
-} live_block;
+enum { MAX_STEPS = 600, BURST = 300, KEPT_ERRNO = ENOTTY };
 
 typedef struct fuzz {
     input in;
     space_options options;
-    uint64_t tag;
-    size_t count, held_bytes; /* usable bytes of `live` */
-    live_block live[MAX_LIVE];
-    char *freed[FREED]; /* lately */
-    size_t freed_count;
+    model m;
 } fuzz;
-
-/* ---- contents --------------------------------------------------------------------------------------------- */
-
-/* Words that depend on tag and place: all of a short block, some of a long one, on each OS page if it is not very long. */
-NOT_TRACED static size_t stamp_next(size_t at, size_t bytes)
-{
-    size_t next = at + (at < 512 ? 8 : bytes <= HEAP_MEDIUM_BYTES ? 2040 : bytes / 512 * 8), last = (bytes - 1) / 8 * 8;
-    return at < last && next > last ? last : next;
-}
-
-NOT_TRACED static uint64_t stamp_at(uint64_t tag, size_t at) { return (tag + at) * UINT64_C(0x9E3779B97F4A7C15); }
-
-NOT_TRACED static void stamp(char *block, size_t bytes, uint64_t tag)
-{
-    for (size_t at = 0; at < bytes; at = stamp_next(at, bytes)) {
-        uint64_t value = stamp_at(tag, at);
-        memcpy(block + at, &value, bytes - at < 8 ? bytes - at : 8);
-    }
-}
-
-/* The first `end` bytes of a block that was stamped when it had `bytes`. */
-NOT_TRACED static bool is_stamped(const char *block, size_t bytes, uint64_t tag, size_t end)
-{
-    for (size_t at = 0; at < end; at = stamp_next(at, bytes)) {
-        uint64_t value = stamp_at(tag, at);
-        if (memcmp(block + at, &value, end - at < 8 ? end - at : 8) != 0)
-            return false;
-    }
-    return true;
-}
-
-NOT_TRACED static bool is_zero(const char *block, size_t bytes)
-{
-    return bytes == 0 || (block[0] == 0 && memcmp(block, block + 1, bytes - 1) == 0);
-}
-
-static void check_contents(const live_block *b)
-{
-    CHECK(is_stamped(b->address, b->bytes, b->tag, b->bytes));
-    CHECK_EQUAL(malloc_usable_size(b->address), b->usable_bytes);
-}
-
-/* ---- the model -------------------------------------------------------------------------------------------- */
-
-/* The live block that has the address, or NULL. */
-NOT_TRACED static const live_block *holder_of(const fuzz *f, const char *address)
-{
-    for (size_t i = 0; i < f->count; i++)
-        if ((uintptr_t)address - (uintptr_t)f->live[i].address < f->live[i].usable_bytes)
-            return &f->live[i];
-    return NULL;
-}
-
-NOT_TRACED static bool overlaps(const fuzz *f, const char *block, size_t usable)
-{
-    bool overlaps = false;
-    for (size_t i = 0; i < f->count; i++)
-        overlaps |= block < f->live[i].address + f->live[i].usable_bytes && f->live[i].address < block + usable;
-    return overlaps;
-}
-
-static void note_live(fuzz *f, char *block, size_t bytes)
-{
-    size_t usable = malloc_usable_size(block);
-    CHECK(usable >= bytes && usable > 0);
-    CHECK(!overlaps(f, block, usable));
-    stop_on_failure(&f->in); /* before anything is written */
-    f->live[f->count++] = (live_block){block, bytes, usable, ++f->tag};
-    f->held_bytes += usable;
-    stamp(block, bytes, f->tag);
-}
-
-static void forget(fuzz *f, size_t i)
-{
-    f->freed[f->freed_count++ % FREED] = f->live[i].address;
-    f->held_bytes -= f->live[i].usable_bytes;
-    f->live[i] = f->live[--f->count];
-}
-
-static bool is_full(const fuzz *f, size_t bytes)
-{
-    return f->count == MAX_LIVE || (bytes < MOST_HELD_BYTES && f->held_bytes + bytes > MOST_HELD_BYTES);
-}
 
 /* Has every range been used to its last chunk, and is no further one allowed? */
 static bool is_used_up(const space *s)
@@ -180,13 +84,13 @@ static void accept(fuzz *f, char *block, size_t bytes, size_t align)
     }
     CHECK_EQUAL((uintptr_t)block % align, 0);
     CHECK_EQUAL((uintptr_t)block % HEAP_ALIGN_BYTES, 0);
-    note_live(f, block, bytes);
+    note_live(&f->m, block, bytes);
 }
 
 static void allocate(fuzz *f)
 {
     size_t bytes = next_size(f);
-    if (is_full(f, bytes))
+    if (is_full(&f->m, bytes))
         return;
     expect();
     accept(f, malloc(bytes), bytes, 1);
@@ -196,7 +100,7 @@ static void allocate_zeroed(fuzz *f)
 {
     size_t bytes = next_size(f), count = next_byte(&f->in) % 5, total;
     bool is_too_much = __builtin_mul_overflow(count, bytes, &total);
-    if (!is_too_much && is_full(f, total))
+    if (!is_too_much && is_full(&f->m, total))
         return;
     expect();
     char *block = calloc(count, bytes);
@@ -210,7 +114,7 @@ static void allocate_aligned(fuzz *f)
     size_t bytes = next_size(f), align = next_align(f), os_page = (size_t)sysconf(_SC_PAGESIZE);
     bool is_power = align != 0 && (align & (align - 1)) == 0;
     uint8_t way = next_byte(&f->in) % 5;
-    if (is_full(f, bytes > MOST_HELD_BYTES ? bytes : bytes + os_page))
+    if (is_full(&f->m, bytes > MOST_HELD_BYTES ? bytes : bytes + os_page))
         return;
     void *(*volatile aligned)(size_t, size_t) = way == 1 ? aligned_alloc : memalign; /* whose attribute forbids 0 */
     char *block = NULL;
@@ -245,7 +149,7 @@ static void allocate_aligned(fuzz *f)
 static void allocate_many(fuzz *f)
 {
     size_t bytes = next_size(f), count = next_below(&f->in, BURST);
-    for (size_t i = 0; i < count && bytes <= HEAP_MEDIUM_BYTES && !is_full(f, bytes); i++) {
+    for (size_t i = 0; i < count && bytes <= HEAP_MEDIUM_BYTES && !is_full(&f->m, bytes); i++) {
         expect();
         accept(f, malloc(bytes), bytes, 1);
     }
@@ -255,10 +159,10 @@ static void allocate_many(fuzz *f)
 
 static void free_at(fuzz *f, size_t i)
 {
-    live_block b = f->live[i];
+    live_block b = f->m.live[i];
     check_contents(&b);
     memset(b.address, 0xDD, b.bytes < 64 ? b.bytes : 64); /* two holders of the same memory would notice */
-    forget(f, i);
+    forget(&f->m, i);
     expect();
     free(b.address);
     CHECK_EQUAL(errno, KEPT_ERRNO);
@@ -266,32 +170,32 @@ static void free_at(fuzz *f, size_t i)
 
 static void free_one(fuzz *f)
 {
-    if (f->count > 0)
-        free_at(f, next_below(&f->in, f->count));
+    if (f->m.count > 0)
+        free_at(f, next_below(&f->in, f->m.count));
 }
 
 /* All but every n-th, so that slabs become empty, or nearly. */
 static void free_many(fuzz *f)
 {
     size_t n = 1 + next_below(&f->in, 9), most = next_below(&f->in, BURST);
-    for (size_t i = f->count; i-- > 0 && most > 0; most--)
+    for (size_t i = f->m.count; i-- > 0 && most > 0; most--)
         if (n == 1 || i % n != 0)
             free_at(f, i);
 }
 
 static void resize(fuzz *f)
 {
-    size_t i = f->count > 0 ? next_below(&f->in, f->count) : 0, bytes = next_size(f);
+    size_t i = f->m.count > 0 ? next_below(&f->in, f->m.count) : 0, bytes = next_size(f);
     uint8_t way = next_byte(&f->in);
-    if (f->count == 0 || way == 0) {
-        if (is_full(f, bytes))
+    if (f->m.count == 0 || way == 0) {
+        if (is_full(&f->m, bytes))
             return;
         expect();
         accept(f, realloc(NULL, bytes), bytes, 1);
         return;
     }
-    live_block b = f->live[i];
-    if (is_full(f, bytes) && f->count < MAX_LIVE)
+    live_block b = f->m.live[i];
+    if (is_full(&f->m, bytes) && f->m.count < MAX_LIVE)
         return;
     check_contents(&b);
     expect();
@@ -299,7 +203,7 @@ static void resize(fuzz *f)
     if (bytes == 0) {
         CHECK_POINTER(block, NULL);
         CHECK_EQUAL(errno, KEPT_ERRNO);
-        forget(f, i);
+        forget(&f->m, i);
         return;
     }
     if (block == NULL) {
@@ -310,9 +214,9 @@ static void resize(fuzz *f)
         return;
     }
     CHECK(is_stamped(block, b.bytes, b.tag, b.bytes < bytes ? b.bytes : bytes));
-    forget(f, i);
+    forget(&f->m, i);
     if (block == b.address)
-        f->freed_count--; /* it is not free */
+        f->m.freed_count--; /* it is not free */
     accept(f, block, bytes, 1);
 }
 
@@ -326,10 +230,10 @@ static char *next_address(fuzz *f)
 {
     input *in = &f->in;
     const range *r = &process.space->ranges[next_byte(in) % atomic_load(&process.space->range_count)];
-    const live_block *b = f->count > 0 ? &f->live[next_below(in, f->count)] : NULL;
+    const live_block *b = f->m.count > 0 ? &f->m.live[next_below(in, f->m.count)] : NULL;
     switch (next_byte(in) % 6) {
     case 0:
-    case 1: return f->freed[next_byte(in) % FREED];
+    case 1: return f->m.freed[next_byte(in) % FREED];
     case 2: return b == NULL ? NULL : b->address + next_below(in, b->usable_bytes < 65536 ? b->usable_bytes : 65536);
     case 3: return b == NULL ? NULL : b->address + (b->usable_bytes - next_below(in, 2)) / (1 + next_byte(in) % 2);
     case 4: return (char *)r->arena.base + 16 * next_below(in, 65536) % r->arena.reserved_bytes;
@@ -342,7 +246,7 @@ static void misuse(fuzz *f)
     char *address = next_address(f);
     size_t bytes = next_size(f);
     uint8_t way = next_byte(&f->in) % 4;
-    const live_block *b = holder_of(f, address);
+    const live_block *b = holder_of(&f->m, address);
     if (b != NULL && b->address == address)
         return; /* no misuse */
     if (address == NULL) {
@@ -396,20 +300,20 @@ static void compare(fuzz *f)
             puts(fault);
     }
     space_stats stats = space_statistics(s);
-    CHECK_EQUAL(stats.live_objects, f->count);
-    CHECK_EQUAL(stats.live_bytes, f->held_bytes);
+    CHECK_EQUAL(stats.live_objects, f->m.count);
+    CHECK_EQUAL(stats.live_bytes, f->m.held_bytes);
     CHECK_EQUAL(stats.live_bytes + stats.free_bytes + stats.tail_bytes + stats.resting_bytes, stats.mapped_bytes);
     CHECK(stats.mapped_bytes <= stats.peak_mapped_bytes);
     struct mallinfo2 info = mallinfo2();
-    CHECK_EQUAL(info.uordblks + info.hblkhd, f->held_bytes);
+    CHECK_EQUAL(info.uordblks + info.hblkhd, f->m.held_bytes);
     pymem_counters counters;
     REQUIRE(thread_domain_count(THREAD_MALLOC, &counters));
     static uint64_t frees_before; /* of threads without a heap, which are counted for all spaces together */
-    if (f->tag == 0 && f->count == 0)
+    if (f->m.tag == 0 && f->m.count == 0)
         frees_before = counters.freed_blocks - counters.served_blocks;
-    CHECK_EQUAL(counters.served_blocks - counters.freed_blocks + frees_before, f->count);
-    if (f->count > 0)
-        check_contents(&f->live[f->tag * 7 % f->count]);
+    CHECK_EQUAL(counters.served_blocks - counters.freed_blocks + frees_before, f->m.count);
+    if (f->m.count > 0)
+        check_contents(&f->m.live[f->m.tag * 7 % f->m.count]);
     stop_on_failure(&f->in);
 }
 
@@ -451,8 +355,8 @@ static void finish(fuzz *f)
 {
     process.refused = 0;
     process_turn(0);
-    while (f->count > 0)
-        free_at(f, f->count - 1);
+    while (f->m.count > 0)
+        free_at(f, f->m.count - 1);
     compare(f);
     malloc_trim(0); /* which does it for heaps without an owner too */
     for (heap *h = process.space->heaps; h != NULL; h = h->next)

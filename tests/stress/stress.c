@@ -11,13 +11,11 @@
  * is part of it, for sanitizers and valgrind to look into, and every heap is audited.
  */
 #define _GNU_SOURCE
-#include "../preload/check.h"
+#include "blocks.h"
 
-#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -39,84 +37,6 @@
 #endif
 
 enum { SEATS = 4, SLOTS = 256, RING = 64, OWN = 64, FORK_MS = 200, QUIET_MS = 300 };
-
-/* ---- blocks ---------------------------------------------------------------------------------------------- */
-
-typedef struct block {
-    size_t bytes; /* of content */
-    unsigned long tag;
-    unsigned char content[];
-} block;
-
-/* A word in each eight of the first bytes, and some on each OS page. */
-static size_t stamp_next(size_t at) { return at + (at < 256 ? 8 : 1016); }
-
-static uint64_t stamp_at(unsigned long tag, size_t at) { return (tag + at) * UINT64_C(0x9E3779B97F4A7C15); }
-
-static void stamp(block *b, size_t bytes, unsigned long tag)
-{
-    b->bytes = bytes;
-    b->tag = tag;
-    for (size_t at = 0; at + 8 <= bytes; at = stamp_next(at)) {
-        uint64_t value = stamp_at(tag, at);
-        memcpy(b->content + at, &value, 8);
-    }
-}
-
-static void check(const block *b, size_t bytes)
-{
-    for (size_t at = 0; at + 8 <= bytes; at = stamp_next(at)) {
-        uint64_t value = stamp_at(b->tag, at);
-        REQUIRE(memcmp(b->content + at, &value, 8) == 0);
-    }
-}
-
-static size_t any_size(unsigned long *random)
-{
-    static const size_t bounds[] = {64, 512, 512, 8192, 131072, 600000};
-    unsigned long dice = next_random(random) % 100;
-    size_t bound = bounds[(dice >= 30) + (dice >= 60) + (dice >= 75) + (dice >= 94) + (dice >= 99)];
-    return next_random(random) % bound;
-}
-
-static block *block_new(unsigned long *random)
-{
-    size_t bytes = any_size(random), total = sizeof(block) + bytes, align = 16;
-    unsigned long dice = next_random(random);
-    block *b = NULL;
-    if (dice % 8 == 0) {
-        b = calloc(1, total);
-        REQUIRE(b == NULL || is_zero(b, total));
-    } else if (dice % 8 == 1) {
-        align = (size_t)16 << (dice >> 8) % 9;
-        REQUIRE(posix_memalign((void **)&b, align, total) == 0);
-    } else {
-        b = malloc(total);
-    }
-    REQUIRE(b != NULL && (uintptr_t)b % align == 0);
-    stamp(b, bytes, dice);
-    return b;
-}
-
-static block *block_resize(block *b, unsigned long *random)
-{
-    size_t kept = b->bytes, bytes = any_size(random);
-    b = realloc(b, sizeof(block) + bytes);
-    REQUIRE(b != NULL);
-    check(b, kept < bytes ? kept : bytes);
-    stamp(b, bytes, b->tag);
-    return b;
-}
-
-static void block_delete(block *b)
-{
-    if (b == NULL)
-        return;
-    check(b, b->bytes);
-    REQUIRE(malloc_usable_size(b) >= sizeof(block) + b->bytes);
-    memset(b->content, 0xEE, b->bytes < 64 ? b->bytes : 64); /* two holders of the same memory would notice */
-    free(b);
-}
 
 /* ---- the seats ------------------------------------------------------------------------------------------- */
 

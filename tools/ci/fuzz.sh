@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # fuzz.sh SECONDS [NAME...]: each fuzz/fuzz_NAME.c, or those named, under libFuzzer for its share of the time, with assertions
 # and sanitizers. It starts from fuzz/corpus/NAME; what it finds stays in build/.
-#     tools/ci/fuzz.sh 0 malloc && build/fuzz_malloc/fuzz_malloc -merge=1 fuzz/corpus/malloc build/fuzz_malloc/corpus
-# keeps of that what reaches further than the inputs that are kept already.
+#     build/fuzz_NAME/fuzz_NAME -merge=1 -use_counters=0 fuzz/corpus/NAME build/fuzz_NAME/corpus
+# keeps of that what reaches code that the kept inputs do not. SECONDS 0 only builds.
 set -euo pipefail
 seconds=$1
 shift

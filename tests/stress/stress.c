@@ -362,8 +362,10 @@ static bool run_round(char *program, unsigned long seed, unsigned long seconds)
     if (status == 0)
         return true;
     printf("seed %lu failed, status 0x%x:", seed, (unsigned)status);
-    for (int i = 0; i < OPTIONS; i++)
-        printf(" %s=%s", options[i].name, value_of(&options[i], &again));
+    for (int i = 0; i < OPTIONS; i++) {
+        const char *drawn = value_of(&options[i], &again), *set = getenv(options[i].name);
+        printf(" %s=%s", options[i].name, set != NULL ? set : drawn);
+    }
     printf(" %s round %lu %lu\n", program, seed, seconds);
     return false;
 }

@@ -103,13 +103,22 @@ static void *resize(heap *h, thread_domain which, void *block, size_t bytes, boo
     return resized == block ? block : count_served(h, which, resized, bytes);
 }
 
+/* By a thread to which the system refuses a heap: nothing moves, and to shrink never fails. */
+static void *resize_without_heap(space *s, thread_domain which, void *block, size_t bytes, bool *is_foreign)
+{
+    size_t usable = s == NULL ? 0 : heap_usable_bytes(s, block);
+    *is_foreign = usable == 0;
+    if (usable == 0)
+        stop_if_owned(which, s, block, "invalid realloc");
+    return usable != 0 && bytes <= usable ? block : NULL;
+}
+
 void *thread_domain_resize(thread_domain which, void *block, size_t bytes, bool *is_foreign)
 {
     int reason = errno;
     heap *h = thread_heap_open();
-    space *s = process_space_if_any();
-    *is_foreign = s == NULL || (h == NULL && !heap_owns(s, block));
-    void *resized = h == NULL ? NULL : resize(h, which, block, bytes, is_foreign);
+    void *resized = h != NULL ? resize(h, which, block, bytes, is_foreign)
+                              : resize_without_heap(process_space_if_any(), which, block, bytes, is_foreign);
     thread_heap_done(h);
     errno = reason;
     return resized;

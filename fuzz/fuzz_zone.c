@@ -3,25 +3,18 @@
  * Bytes become operations on a zone and on its shadow (tests/c/shadow.h), which must agree after each one: statuses,
  * addresses, statistics, audit. The first bytes choose the zone; then each operation takes what it needs.
  *
- *     clang -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -DSLABMALLOC_CHECKED=1 -Icore/include -Icore -Itests/c \
- *         fuzz/fuzz_zone.c $(find core -name '*.c') -o fuzz_zone -lpthread && ./fuzz_zone fuzz/corpus/zone
- *
- * With -DFUZZ_REPLAY it is an ordinary program that replays the files given to it, for any compiler.
+ *     tools/ci/fuzz.sh 600 zone
  *
  * Two ways to compare. Exact: the next address is predicted. Loose, for what the shadow does not model (random start, the
  * order of slabs after a restore): the address may be any free slot of the class, and every slot's state is compared.
  */
+#include "input.h"
 #include "shadow.h"
 
 enum { UNIT = 16384, UNITS = 24, MAX_LIVE = 4096, MANY = 96, TABLES = 3, MAX_STEPS = 1500 };
 
 static const uint32_t sizes[TABLES][6] = {
     {8, 16, 64, 256, 1024, 4096}, {8, 24, 200, 256, 4048, 16336}, {16, 48, 128, 144, 8168, 16000}};
-
-typedef struct input {
-    const uint8_t *bytes;
-    size_t left;
-} input;
 
 typedef struct fuzz {
     input in;
@@ -40,31 +33,6 @@ typedef struct fuzz {
 } fuzz;
 
 static char *memory; /* UNITS x UNIT, aligned to UNIT */
-
-static void stop_on_failure(const fuzz *f)
-{
-    if (atomic_load(&check_failures) == 0)
-        return;
-    printf("%zu bytes were left\n", f->in.left);
-    fflush(stdout);
-    abort();
-}
-
-static uint8_t next_byte(fuzz *f)
-{
-    if (f->in.left == 0)
-        return 0;
-    f->in.left--;
-    return *f->in.bytes++;
-}
-
-static size_t next_below(fuzz *f, size_t bound)
-{
-    size_t value = next_byte(f);
-    if (bound > 256)
-        value = value << 8 | next_byte(f);
-    return value % bound;
-}
 
 /* ---- the pager: units of `memory`, the lowest that is nobody's ---- */
 
@@ -158,10 +126,10 @@ static void note_live(fuzz *f, void *object, size_t size)
 static void next_layout(fuzz *f, size_t *size, size_t *align)
 {
     static const size_t odd_sizes[] = {0, 16337, SIZE_MAX, SIZE_MAX - 7}, odd_aligns[] = {0, 3, 24, (size_t)1 << 63};
-    uint8_t choice = next_byte(f);
+    uint8_t choice = next_byte(&f->in);
     const slabmalloc_size_classes *classes = &f->options.classes;
-    *size = classes->sizes[choice % 6] - next_below(f, 8);
-    *align = choice < 200 ? 1 : (size_t)1 << next_below(f, 16);
+    *size = classes->sizes[choice % 6] - next_below(&f->in, 8);
+    *align = choice < 200 ? 1 : (size_t)1 << next_below(&f->in, 16);
     if (choice >= 250) {
         *size = odd_sizes[choice % 4];
     } else if (choice >= 245) {
@@ -210,7 +178,7 @@ static void allocate(fuzz *f)
 
 static void allocate_many(fuzz *f)
 {
-    size_t size, align, wanted = next_below(f, MANY);
+    size_t size, align, wanted = next_below(&f->in, MANY);
     next_layout(f, &size, &align);
     int class_index = shadow_class_of(f->shadow, size, align);
     if (f->has_pager) /* one page at most, so that the shadow can follow */
@@ -246,8 +214,8 @@ static void free_one(fuzz *f)
 {
     if (f->count == 0)
         return;
-    size_t i = next_below(f, f->count);
-    bool is_remote = f->options.unowned && next_byte(f) % 2 == 0;
+    size_t i = next_below(&f->in, f->count);
+    bool is_remote = f->options.unowned && next_byte(&f->in) % 2 == 0;
     char *object = f->live[i].object;
     if (is_remote && f->is_exact && shadow_must_collect(f->shadow, object))
         CHECK_EQUAL(slabmalloc_zone_collect(f->zone), shadow_collect_all(f->shadow));
@@ -258,13 +226,13 @@ static void free_one(fuzz *f)
 
 static char *next_address(fuzz *f)
 {
-    char *object = f->count > 0 ? f->live[next_below(f, f->count)].object : memory;
-    switch (next_byte(f) % 5) {
+    char *object = f->count > 0 ? f->live[next_below(&f->in, f->count)].object : memory;
+    switch (next_byte(&f->in) % 5) {
     case 0: return object;
-    case 1: return object + next_below(f, 4096);
-    case 2: return memory + 8 * next_below(f, 65536) % (UNIT * UNITS);
-    case 3: return (char *)((uintptr_t)object & ~(uintptr_t)4095) + 4096 - next_below(f, 600);
-    default: return (char *)((uintptr_t)next_byte(f) << next_below(f, 57));
+    case 1: return object + next_below(&f->in, 4096);
+    case 2: return memory + 8 * next_below(&f->in, 65536) % (UNIT * UNITS);
+    case 3: return (char *)((uintptr_t)object & ~(uintptr_t)4095) + 4096 - next_below(&f->in, 600);
+    default: return (char *)((uintptr_t)next_byte(&f->in) << next_below(&f->in, 57));
     }
 }
 
@@ -275,17 +243,17 @@ static void free_wrongly(fuzz *f)
     next_layout(f, &size, &align);
     slabmalloc_status expected = shadow_judge(f->shadow, object, size, align);
     if (expected != SLABMALLOC_OK)
-        check_status(free_in_zone(f, object, size, align, next_byte(f) % 2 == 0), expected, __FILE__, __LINE__,
+        check_status(free_in_zone(f, object, size, align, next_byte(&f->in) % 2 == 0), expected, __FILE__, __LINE__,
                      "a wrong free");
 }
 
 static void free_many(fuzz *f)
 {
     void *objects[MANY];
-    size_t chosen[MANY], count = 0, wanted = next_below(f, MANY), bad = SIZE_MAX, expected_bad = SIZE_MAX;
+    size_t chosen[MANY], count = 0, wanted = next_below(&f->in, MANY), bad = SIZE_MAX, expected_bad = SIZE_MAX;
     if (f->count == 0)
         return;
-    size_t first = next_below(f, f->count), size = f->live[first].size;
+    size_t first = next_below(&f->in, f->count), size = f->live[first].size;
     int class_index = shadow_class_of(f->shadow, size, 1);
     for (size_t i = 0; i < f->count && count < wanted; i++) {
         size_t j = (first + i) % f->count;
@@ -294,9 +262,9 @@ static void free_many(fuzz *f)
             objects[count++] = f->live[j].object;
         }
     }
-    uint8_t fault = next_byte(f);
+    uint8_t fault = next_byte(&f->in);
     if (count > 0 && fault < 64)
-        objects[fault % count] = fault < 32 ? next_address(f) : objects[next_byte(f) % count];
+        objects[fault % count] = fault < 32 ? next_address(f) : objects[next_byte(&f->in) % count];
     slabmalloc_status expected = SLABMALLOC_OK;
     for (size_t i = 0; i < count && expected == SLABMALLOC_OK; i++) {
         expected = shadow_judge(f->shadow, objects[i], size, 1);
@@ -333,8 +301,8 @@ static void refill(fuzz *f)
     next_layout(f, &size, &align);
     int class_index = shadow_class_of(f->shadow, size, align);
     size_t page_bytes = class_index >= 0 ? class_page_bytes(&f->options.classes, (uint32_t)class_index) : 4096;
-    uint8_t odd = next_byte(f);
-    char *page = memory + UNIT * next_below(f, UNITS) + (page_bytes == 4096 ? 4096 * (odd % 4) : 0);
+    uint8_t odd = next_byte(&f->in);
+    char *page = memory + UNIT * next_below(&f->in, UNITS) + (page_bytes == 4096 ? 4096 * (odd % 4) : 0);
     slabmalloc_status expected = SLABMALLOC_OK;
     if (class_index < 0) {
         expected = SLABMALLOC_INVALID_LAYOUT;
@@ -371,8 +339,8 @@ static void check_reclaimed(void *context, void *page, size_t page_bytes)
 
 static void reclaim(fuzz *f)
 {
-    int class_index = (int)next_below(f, 7) - 1;
-    size_t page_bytes = next_byte(f) % 2 == 0 ? 4096 : UNIT, wanted = next_below(f, 5), possible = 0;
+    int class_index = (int)next_below(&f->in, 7) - 1;
+    size_t page_bytes = next_byte(&f->in) % 2 == 0 ? 4096 : UNIT, wanted = next_below(&f->in, 5), possible = 0;
     size_t collected = slabmalloc_zone_collect(f->zone), expected = shadow_collect_all(f->shadow);
     if (f->is_exact)
         CHECK_EQUAL(collected, expected);
@@ -421,12 +389,12 @@ static void detach_and_restore(fuzz *f)
     f->shadow = shadow_new(&f->options.classes);
     f->count = 0;
     for (const shadow_slab *old = before->all; old != NULL; old = old->all) {
-        size_t live = old->capacity - old->free_count, damages = next_byte(f),
+        size_t live = old->capacity - old->free_count, damages = next_byte(&f->in),
                unit = (size_t)(old->page - memory) / UNIT;
         page_layout layout = page_layout_of(old->object_bytes, old->page_bytes);
         damages = damages < 128 ? 0 : 1 + damages % 4;
         for (size_t i = 0; i < damages; i++)
-            old->page[layout.local + next_below(f, old->page_bytes - layout.local)] ^= (char)next_byte(f);
+            old->page[layout.local + next_below(&f->in, old->page_bytes - layout.local)] ^= (char)next_byte(&f->in);
         slabmalloc_status status = slabmalloc_zone_restore(f->zone, old->page, old->page_bytes);
         if (damages == 0) /* a page without live objects has been wiped */
             check_status(status, live > 0 ? SLABMALLOC_OK : SLABMALLOC_PAGE_UNREADABLE, __FILE__, __LINE__, "restore");
@@ -455,7 +423,7 @@ static void detach_and_restore(fuzz *f)
 
 static void step(fuzz *f)
 {
-    uint8_t choice = next_byte(f);
+    uint8_t choice = next_byte(&f->in);
     switch (choice % 16) {
     case 0:
     case 1:
@@ -487,7 +455,6 @@ static void step(fuzz *f)
     CHECK_SOUND(f->zone);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     static fuzz f;
@@ -495,13 +462,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         memory = memory_new(UNIT * UNITS, UNIT);
     memset(&f, 0, sizeof f);
     f.in = (input){bytes, size};
-    uint8_t choice = next_byte(&f);
+    uint8_t choice = next_byte(&f.in);
     f.options = slabmalloc_zone_options_default();
     f.options.classes = classes_of(4096, UNIT, 256, sizes[choice % TABLES], 6);
     f.options.unowned = (choice & 8) != 0;
     f.options.metadata_apart = (choice & 16) != 0;
     f.options.random_start = (choice & 32) != 0;
-    f.options.seed = next_byte(&f);
+    f.options.seed = next_byte(&f.in);
     f.has_pager = (choice & 64) != 0;
     f.is_exact = !f.options.random_start;
     f.pager = (slabmalloc_pager){pager_allocate, pager_release, &f};
@@ -509,32 +476,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     memset(memory, 0, UNIT * UNITS);
     f.zone = zone_new(&f.options);
     f.shadow = shadow_new(&f.options.classes);
-    stop_on_failure(&f);
+    stop_on_failure(&f.in);
     for (size_t steps = 0; f.in.left > 0 && steps < MAX_STEPS; steps++) {
         step(&f);
         if (steps % 16 == 15)
             compare(&f, false);
-        stop_on_failure(&f);
+        stop_on_failure(&f.in);
     }
     compare(&f, true);
     slabmalloc_zone_destroy(f.zone);
     CHECK_EQUAL(f.pages_out, 0);
-    stop_on_failure(&f);
+    stop_on_failure(&f.in);
     shadow_end(f.shadow);
     return 0;
 }
-
-#ifdef FUZZ_REPLAY
-int main(int argc, char **argv)
-{
-    static uint8_t bytes[1 << 20];
-    for (int i = 1; i < argc; i++) {
-        FILE *file = fopen(argv[i], "rb");
-        REQUIRE(file != NULL);
-        LLVMFuzzerTestOneInput(bytes, fread(bytes, 1, sizeof bytes, file));
-        fclose(file);
-    }
-    printf("%d passed, 0 failed\n", argc - 1);
-    return EXIT_SUCCESS;
-}
-#endif

@@ -20,6 +20,13 @@ sanitize: $(VENV)/.native
 	CC=clang $(CI)/c_tests.sh asan $(SANITIZED) -Db_sanitize=address,undefined
 	CC=clang $(CI)/c_tests.sh tsan $(SANITIZED) -Db_sanitize=thread
 
+valgrind: $(VENV)/.native
+	CC=gcc $(CI)/c_tests.sh valgrind -Dchecked=true -Doptimization=1 -Ddebug=true
+
+# Longer by hand: make stress STRESS_SECONDS=3600
+stress: $(VENV)/.native
+	$(CI)/stress.sh $(or $(STRESS_SECONDS),100)
+
 aarch64: $(VENV)/.native
 	$(CI)/c_tests.sh aarch64 -Dchecked=true --cross-file $(CI)/aarch64.ini
 
@@ -41,4 +48,4 @@ numpy: $(VENV)/.installed
 sid: $(VENV)/.made
 	$(CI)/sid.sh $(BIN)/python
 
-.PHONY: test-c sanitize aarch64 fuzz protocol pure versions numpy sid
+.PHONY: test-c sanitize valgrind stress aarch64 fuzz protocol pure versions numpy sid

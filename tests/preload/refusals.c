@@ -393,6 +393,37 @@ static void threads_start_without_memory(void)
     }
 }
 
+/* To shrink never fails: not in a thread either that has no heap, and gets none. */
+static pthread_barrier_t turn;
+
+static void *shrink(void *context)
+{
+    block *b = context;
+    pthread_barrier_wait(&turn); /* it is there, before anything is refused */
+    pthread_barrier_wait(&turn);
+    resize(b, b->bytes / 2);
+    resize(b, b->bytes / 100);
+    REQUIRE(realloc(b->at, 1 << 20) == NULL && errno == ENOMEM);
+    return NULL;
+}
+
+static void a_thread_without_a_heap_shrinks(void)
+{
+    block b = {malloc(100000), 100000, 1};
+    pthread_t thread;
+    REQUIRE(b.at != NULL && pthread_barrier_init(&turn, NULL, 2) == 0);
+    paint(b.at, b.bytes, b.seed);
+    REQUIRE(pthread_create(&thread, NULL, shrink, &b) == 0);
+    pthread_barrier_wait(&turn);
+    malloc_trim(0);
+    arm(MEMORY, 1, ULONG_MAX, ENOMEM);
+    pthread_barrier_wait(&turn);
+    REQUIRE(pthread_join(thread, NULL) == 0);
+    disarm();
+    end(&b);
+    REQUIRE(process->audit() == NULL);
+}
+
 /* A child that is made while nothing is granted has its blocks, and goes on when there is memory. */
 static void children_are_made_without_memory(void)
 {
@@ -449,6 +480,7 @@ static const test_case cases[] = {
     {"what_rests_is_given_for_what_is_refused", what_rests_is_given_for_what_is_refused},
     {"nothing_goes_back", nothing_goes_back},
     {"threads_start_without_memory", threads_start_without_memory},
+    {"a_thread_without_a_heap_shrinks", a_thread_without_a_heap_shrinks},
     {"children_are_made_without_memory", children_are_made_without_memory},
     {"the_first_of_all_is_refused", the_first_of_all_is_refused},
 };

@@ -119,7 +119,7 @@ def _losses(report: Report) -> str:
 def _loss(row: Row, title: str) -> str:
     """A row by its name, our ratios, and the figures."""
     ours, stock = figure(row, OURS), figure(row, STOCK)
-    figures = f" <small>{ours} to {stock}</small>" if ours else ""
+    figures = f' <small class="figures">({ours} to {stock})</small>' if ours else ""
     cells = [
         f'<div class="name">{escape(title)}: {escape(row.name)} <small>{escape(row.measure)}</small></div>',
         f"<div>{judged(row, row.ours)} <small>of stock</small>{figures}</div>",
@@ -136,10 +136,10 @@ def _section(section: SectionReport, colors: Colors) -> str:
     groups = [(measure, list(rows)) for measure, rows in groupby(section.rows, key=lambda row: row.measure)]
     if max(len(rows) for _, rows in groups) == 1:
         # Every measure has one row: they share a plot, and are named by what is measured.
-        parts.append(plot([(row, row.measure.capitalize(), row.name) for row in section.rows], sides, colors))
+        parts.append(plot([(row, _capital(row.measure), row.name) for row in section.rows], sides, colors))
     else:
         for measure, rows in groups:
-            parts.append(f"<h3>{escape(measure[0].upper() + measure[1:])}</h3>" if len(groups) > 1 else "")
+            parts.append(f"<h3>{escape(_capital(measure))}</h3>" if len(groups) > 1 else "")
             parts.append(plot([(row, row.name, "") for row in rows], sides, colors))
     parts.append(memory(section, colors))
     parts += [f'<p class="note">Failed: {escape(line)}</p>' for line in section.failures]
@@ -153,9 +153,9 @@ def _method(report: Report) -> str:
         f"Programs ran at {size.percent} % of full size, each process a fresh one. A round runs every side once, and "
         "the next begins with another side, so that all see the same machine. A ratio is taken within a round; "
         "shown are the median over the rounds and the quartiles.",
-        "Stock is the interpreter as it is. slabmalloc is <code>slabmalloc run --quiet</code>. A peer is preloaded with "
-        "its own defaults, and CPython is told to ask it for everything (<code>PYTHONMALLOC=malloc</code>). Hashes of "
-        "strings are the same in all processes; a program that computes something else on one side has failed.",
+        "Stock is the interpreter as it is, slabmalloc <code>slabmalloc run --quiet</code>. A peer is preloaded with "
+        "its own defaults, and CPython is told to ask it for everything (<code>PYTHONMALLOC=malloc</code>). Strings "
+        "have the same hashes in all processes; a program that computes something else on one side has failed.",
         "Time is processor time where nothing else is said, which leaves out most of what other processes do. Peak "
         "memory is <code>VmHWM</code>, memory after release the proportional share (PSS), as the kernel tells them.",
     ]
@@ -192,6 +192,15 @@ def _machine(report: Report) -> str:
 
 def _about(text: str) -> str:
     return f'<p class="about">{escape(text)}</p>'
+
+
+def _capital(measure: str) -> str:
+    """As a title; what is code stays.
+
+    >>> _capital("peak memory"), _capital("gc.collect()")
+    ('Peak memory', 'gc.collect()')
+    """
+    return measure if "(" in measure else measure[0].upper() + measure[1:]
 
 
 def _load(average: Sequence[float]) -> str:

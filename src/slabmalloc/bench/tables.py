@@ -71,7 +71,7 @@ def _losses(report: Report) -> str:
     """The rows that slabmalloc lost, or that there is none."""
     counted = [row for row in report.rows if row.verdicts]
     if not counted:
-        return "slabmalloc was compared with nothing."
+        return "slabmalloc was compared with nobody."
     said = f"slabmalloc loses {len(report.lost)} of {len(counted)} rows"
     if not report.lost:
         return said + "."

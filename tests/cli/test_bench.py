@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import slabmalloc
 from slabmalloc.bench.sections import SECTIONS
 
 pytest.importorskip("slabmalloc.process._pymem", reason="needs the native extension")
@@ -200,6 +201,19 @@ def test_without_a_compiler_malloc_is_left_out(bench: Bench) -> None:
 def test_with_nothing_to_measure_there_are_still_table_and_page(bench: Bench) -> None:
     said = bench.measure("--no-peers", "--only=malloc", CC="there-is-no-compiler")
     assert "slabmalloc was compared with nobody." in said
+    Page(bench.page)
+
+
+def test_an_installation_without_the_extension_measures_the_library_in_plain_python(bench: Bench) -> None:
+    package = Path(slabmalloc.__file__).parent
+    shutil.copytree(package, bench.folder / "path" / "slabmalloc", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    words = ("--no-peers", "--quick", "--only=a buffer of 64 B", "--only=pass")
+    said = bench.measure(*words, PYTHONPATH=str(bench.folder / "path"), PYTHONWARNINGS="ignore")
+    assert "not measured: slabmalloc: not in effect: exit status 2: " in said
+    assert "libslabmalloc.so" in said
+    sides = {section["name"]: section["sides"] for section in bench.record["sections"]}
+    assert sides["startup"] == ["stock"]
+    assert bench.record["sections"][-1]["rows"][0]["verdicts"]["stock"] == "lost"
     Page(bench.page)
 
 

@@ -15,20 +15,19 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slabmalloc.bench import children, commands, machine, malloc_in_c, page, peers, schedule, sections, tables
 from slabmalloc.bench.commands import STOCK
 from slabmalloc.bench.progress import Progress
 from slabmalloc.bench.report import Report, SectionReport
-from slabmalloc.bench.tasks import Size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from slabmalloc.bench.commands import Command
     from slabmalloc.bench.peers import Peer
-    from slabmalloc.bench.tasks import Section
+    from slabmalloc.bench.tasks import Section, Size, Task
 
 __all__ = ["main"]
 
@@ -39,9 +38,9 @@ QUICK_SECONDS, QUICK_PROCESS_SECONDS = 90.0, 20.0
 def main(arguments: Sequence[str]) -> int:
     """Measures, reports; 0, also if rows are lost. 130: interrupted, after what was measured has been reported."""
     options = _parser().parse_args(arguments)
-    size = replace(sections.QUICK_SIZE if options.quick else sections.SIZE)
+    size = sections.QUICK_SIZE if options.quick else sections.SIZE
     if options.scale:
-        size = Size(options.scale, options.quick)
+        size = replace(size, percent=options.scale)
     started = time.gmtime()
     try:
         wanted = sections.chosen(size, options.only)
@@ -179,7 +178,7 @@ class _Run:
         self.left_out |= missing | failed
         return working
 
-    def _possible(self, section: Section) -> tuple[Any, ...]:
+    def _possible(self, section: Section) -> tuple[Task, ...]:
         """Its tasks, without those that need a module that is not installed."""
         kept = []
         for task in section.tasks:
@@ -202,7 +201,8 @@ class _Run:
     def report(self) -> Report:
         """What came of it."""
         for work in self.works:
-            self.left_out |= getattr(work, "skipped", {})
+            if isinstance(work, schedule.LibraryWork):
+                self.left_out |= work.skipped
         versions = {peer.name: peer.version for peer in self.peers}
         return Report(
             command=self.command,

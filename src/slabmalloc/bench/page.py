@@ -5,15 +5,14 @@ from __future__ import annotations
 
 from html import escape
 from importlib import resources
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from .commands import OURS, STOCK
 from .outcome import LOST, MEAN
-from .page_rows import Colors, figure, figures_table, html_table, judged, legend, memory, plot
+from .page_rows import Colors, figure, figures_table, judged, legend, memory, plot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .outcome import Row
     from .page_rows import Named
@@ -133,14 +132,12 @@ def _section(section: SectionReport, colors: Colors) -> str:
     result = section.result
     sides = [side for side in result.sides if any(side in row.cells for row in section.rows)]
     parts = [_about(result.section.about), legend(sides, colors)]
-    groups = [(measure, list(rows)) for measure, rows in groupby(section.rows, key=lambda row: row.measure)]
-    if max(len(rows) for _, rows in groups) == 1:
-        # Every measure has one row: they share a plot, and are named by what is measured.
-        parts.append(plot([(row, _capital(row.measure), row.name) for row in section.rows], sides, colors))
-    else:
-        for measure, rows in groups:
-            parts.append(f"<h3>{escape(_capital(measure))}</h3>" if len(groups) > 1 else "")
+    for measure, rows in section.groups:
+        if measure:
+            parts.append(f"<h3>{escape(_capital(measure))}</h3>" if len(section.groups) > 1 else "")
             parts.append(plot([(row, row.name, "") for row in rows], sides, colors))
+        else:
+            parts.append(plot([(row, _capital(row.measure), row.name) for row in rows], sides, colors))
     parts.append(memory(section, colors))
     parts += [f'<p class="note">Failed: {escape(line)}</p>' for line in section.failures]
     return _card(result.section.name, section.title, [*parts, figures_table(section, sides)])
@@ -159,10 +156,9 @@ def _method(report: Report) -> str:
         "Time is processor time where nothing else is said, which leaves out most of what other processes do. Peak "
         "memory is <code>VmHWM</code>, memory after release the proportional share (PSS), as the kernel tells them.",
     ]
-    left_out = [[escape(name), escape(why)] for name, why in report.left_out.items()]
     parts = [f"<p>{text}</p>" for text in about]
-    if left_out:
-        parts += ["<h3>Not measured</h3>", html_table(["what", "why"], left_out)]
+    if report.left_out:
+        parts += ["<h3>Not measured</h3>", _pairs(report.left_out)]
     return _card("method", "Method", parts)
 
 
@@ -186,8 +182,12 @@ def _machine(report: Report) -> str:
         "Measured for": _duration(report.seconds),
         "Command": report.command,
     }
-    told = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in rows.items())
-    return _card("machine", "Machine and versions", [f"<dl>{told}</dl>"])
+    return _card("machine", "Machine and versions", [_pairs(rows)])
+
+
+def _pairs(rows: Mapping[str, str]) -> str:
+    told = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows.items())
+    return f"<dl>{told}</dl>"
 
 
 def _about(text: str) -> str:

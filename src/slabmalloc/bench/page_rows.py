@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .outcome import Cell, Row
     from .report import Report, SectionReport
 
-__all__ = ["Colors", "figure", "figures_table", "html_table", "judged", "legend", "memory", "plot"]
+__all__ = ["Colors", "figure", "figures_table", "judged", "legend", "memory", "plot"]
 
 COLORS = 8
 
@@ -115,7 +115,7 @@ def figures_table(section: SectionReport, sides: Sequence[str]) -> str:
     for row in section.rows:
         name = f"{escape(row.name)}<br><small>{escape(row.measure)}</small>"
         body.append([name, str(row.rounds), *(_full(row, row.cells.get(side)) for side in sides)])
-    table = html_table(head, body)
+    table = _html_table(head, body)
     return f"<details><summary>All figures: medians, and ratios to stock with quartiles</summary>{table}</details>"
 
 
@@ -127,11 +127,12 @@ def _full(row: Row, cell: Cell | None) -> str:
     parts = [short(cell.figure.median, row.unit)] if cell.figure else []
     if cell.ratio:
         ratio = cell.ratio
-        parts.append(f"<small>{ratio.median:.3f} ({ratio.low:.2f} - {ratio.high:.2f})</small>")
+        quartiles = f" ({ratio.low:.2f} - {ratio.high:.2f})" if row.rounds > 1 else ""
+        parts.append(f"<small>{ratio.median:.3f}{quartiles}</small>")
     return "<br>".join(parts)
 
 
-def html_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def _html_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """The head is text, the body markup; all columns but the first hold figures."""
     lines = ["<tr>" + "".join(f"<th>{escape(name)}</th>" for name in head) + "</tr>"]
     lines += ["<tr>" + "".join(f"<td>{cell}</td>" for cell in line) + "</tr>" for line in body]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from .outcome import MEAN, Row, rows_of
@@ -33,6 +34,12 @@ class SectionReport:
     def title(self) -> str:
         """For readers."""
         return self.result.section.title
+
+    @property
+    def groups(self) -> list[tuple[str, list[Row]]]:
+        """Rows that share a table: those of one measure; all of them, under no name, if each measure has but one."""
+        groups = [(measure, list(rows)) for measure, rows in groupby(self.rows, key=lambda row: row.measure)]
+        return groups if any(len(rows) > 1 for _, rows in groups) else [("", self.rows)]
 
     @property
     def failures(self) -> list[str]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from .commands import OURS, STOCK
@@ -35,8 +34,10 @@ def text(report: Report) -> str:
     """Everything that was measured, then what slabmalloc lost, then what was not measured."""
     parts = []
     for section in report.sections:
-        for measure, rows in groupby(section.rows, key=lambda row: row.measure):
-            parts.append(_measure_table(section.result.sides, f"{section.title}: {measure}", list(rows)))
+        for measure, rows in section.groups if section.rows else ():
+            title = f"{section.title}: {measure}" if measure else section.title
+            named = [(row.name if measure else f"{row.name}: {row.measure}", row) for row in rows]
+            parts.append(_group_table(section.result.sides, title, named))
     parts.append(_losses(report))
     lines = [f"failed: {line}" for line in report.failures]
     lines += [f"not measured: {name}: {why}" for name, why in report.left_out.items()]
@@ -45,19 +46,19 @@ def text(report: Report) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def _measure_table(sides: Sequence[str], title: str, rows: Sequence[Row]) -> str:
+def _group_table(sides: Sequence[str], title: str, named: Sequence[tuple[str, Row]]) -> str:
     """Stock in full, the others as ratio to it; of ours the quartiles, and how it stands."""
-    there = [side for side in sides if any(side in row.cells for row in rows)]
+    there = [side for side in sides if any(side in row.cells for _, row in named)]
     header = [title]
     for side in there:
         header += [side, "quartiles"] if side == OURS else [side]
     body = []
-    for row in rows:
-        line = [row.name]
+    for name, row in named:
+        line = [name]
         for side in there:
             line.append(row.text(side))
             if side == OURS:
-                line.append(f"{row.ours.low:.2f} - {row.ours.high:.2f}" if row.ours else "")
+                line.append(f"{row.ours.low:.2f} - {row.ours.high:.2f}" if row.ours and row.rounds > 1 else "")
         body.append([*line, _standing(row)])
     return table([*header, ""], body)
 

@@ -127,7 +127,7 @@ class _Run:
         self.command = machine.command_line(["slabmalloc", "bench"], arguments)
         self.load_before = os.getloadavg()
         self.left_out: dict[str, str] = {}
-        self.notes: list[str] = []
+        self.notes: list[str] = _notes_on_load(self.load_before[0])
         self.works: list[schedule.Work] = []
         self.peers: list[Peer] = []
         self.is_interrupted = False
@@ -215,6 +215,13 @@ class _Run:
             left_out=self.left_out,
             notes=self.notes,
         )
+
+
+def _notes_on_load(load: float) -> list[str]:
+    processors = len(os.sched_getaffinity(0))
+    if load < processors:
+        return []
+    return [f"the machine was busy: a load of {load:.1f} on {processors} processors; times are less sure"]
 
 
 def _has_module(name: str) -> bool:

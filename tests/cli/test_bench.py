@@ -315,5 +315,6 @@ def test_what_was_measured_before_an_interrupt_is_reported(bench: Bench) -> None
     assert "interrupted" in said
     (row, *_) = bench.record["sections"][0]["rows"]
     assert row["rounds"] >= 2
+    assert bench.record["left_out"] == {}
     assert row["cells"]["slabmalloc"]["failed"] == ""
     assert "interrupted" in Page(bench.page).text

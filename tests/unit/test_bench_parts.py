@@ -18,7 +18,8 @@ from slabmalloc.bench.comparison import SectionResult, TaskResult
 from slabmalloc.bench.figures import Spread
 from slabmalloc.bench.outcome import rows_of
 from slabmalloc.bench.progress import Progress
-from slabmalloc.bench.schedule import Clock, ProcessWork, Step, carry_out
+from slabmalloc.bench.report import SectionReport
+from slabmalloc.bench.schedule import NOT_AGAIN, Clock, ProcessWork, Step, carry_out
 from slabmalloc.bench.tasks import Measure, Section, Task
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def test_rounds_go_through_all_tasks(work: ProcessWork) -> None:
 def test_when_time_is_up_nothing_more_is_begun(work: ProcessWork) -> None:
     told, left = steps_told(work, Clock(seconds=0))
     assert (told, left) == ([], 6)
+    assert SectionReport(work.result).rows == []
 
 
 def test_what_would_take_too_long_once_more_is_left_out(work: ProcessWork, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +134,18 @@ def test_what_would_take_too_long_once_more_is_left_out(work: ProcessWork, monke
     told, left = steps_told(work, Clock(seconds=90))
     assert told == [("long", 0), ("short", 0), ("short", 1), ("short", 2)]
     assert left == 2
+
+
+def test_a_side_that_does_not_end_in_time_gets_no_more_of_it() -> None:
+    tasks = tuple(Task(name, ("-c", "pass"), (Measure("wall_s", "time"),)) for name in "ab")
+    hanging = Command("x", (sys.executable, "-c", "import time; time.sleep(60)"))
+    work = ProcessWork(Section("made_up", tasks, 2), [Command("stock", (sys.executable,)), hanging])
+    begin = time.monotonic()
+    carry_out([work], Clock(process_seconds=4), lambda *_: None)
+    assert time.monotonic() - begin < 50
+    assert [task.failed for task in work.result.tasks] == [{"x": "did not end within 4 s"}, {"x": NOT_AGAIN}]
+    assert SectionReport(work.result).failures == ["made_up, a: x: did not end within 4 s"]
+    assert [len(task.raw) for task in work.result.tasks] == [2, 2]
 
 
 def test_a_process_may_take_a_little_more_than_the_time_that_is_left() -> None:
@@ -152,8 +166,8 @@ def test_a_clock_of_a_quick_run_ends_within_two_minutes() -> None:
 @pytest.mark.parametrize("size", [sections.SIZE, sections.QUICK_SIZE], ids=["full", "quick"])
 def test_sections_are_found_by_their_names_and_those_of_rows(size: Any) -> None:
     assert [section.name for section in sections.chosen(size, [])] == list(sections.SECTIONS)
-    (found,) = sections.chosen(size, ["json_"])
-    assert [task.name for task in found.tasks] == ["json_loads", "json_dumps"]
+    (found,) = sections.chosen(size, ["_churn"])
+    assert {task.name for task in found.tasks} >= {"dict_churn", "text_churn"}
     with pytest.raises(ValueError, match="--only nonsense"):
         sections.chosen(size, ["programs", "nonsense"])
     names = [(section.name, task.name) for section in sections.chosen(size, []) for task in section.tasks]

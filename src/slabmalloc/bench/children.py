@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .commands import Command
 
-__all__ = ["Failed", "in_effect", "pss_mib", "run"]
+__all__ = ["Failed", "TookTooLong", "in_effect", "pss_mib", "run"]
 
 LIMIT_SECONDS = 900.0
 SAMPLE_SECONDS = 0.05
@@ -65,7 +65,7 @@ def run(
             wall = time.perf_counter() - start
             process.returncode = os.waitstatus_to_exitcode(status)
         if watcher.has_killed:
-            raise Failed(f"did not end within {limit_seconds:.0f} s")
+            raise TookTooLong(f"did not end within {limit_seconds:.0f} s")
         said.seek(0)
         complaints.seek(0)
         if process.returncode != 0:
@@ -75,6 +75,10 @@ def run(
     if is_watched:
         record["memory_over_time"] = watcher.memory
     return {**record, "cpu_s": usage.ru_utime + usage.ru_stime, "wall_s": wall}
+
+
+class TookTooLong(Failed):
+    """It did not end before its limit."""
 
 
 class _Watcher(threading.Thread):

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from .outcome import MEAN, Row, rows_of
+from .schedule import NOT_AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,11 +44,12 @@ class SectionReport:
 
     @property
     def failures(self) -> list[str]:
-        """What failed, a line each."""
+        """What failed, a line each; not what was not even begun, for what had failed before."""
         return [
             f"{self.result.section.name}, {task.task.name}: {side}: {why}"
             for task in self.result.tasks
             for side, why in task.failed.items()
+            if why != NOT_AGAIN
         ]
 
 

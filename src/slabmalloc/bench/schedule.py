@@ -20,11 +20,17 @@ if TYPE_CHECKING:
     from .commands import Command
     from .tasks import Section, Task
 
-__all__ = ["Clock", "LibraryWork", "ProcessWork", "Step", "Work", "carry_out"]
+__all__ = ["NOT_AGAIN", "Clock", "LibraryWork", "ProcessWork", "Step", "Work", "carry_out"]
+
+
+NOT_AGAIN = "not run: a process of it did not end in time before"
 
 
 class Clock:
-    """How much time there is: for all, None for no limit, and for each process."""
+    """How much time there is: for all, None for no limit, and for each process.
+
+    `overran` has the sides one of whose processes did not end in time: they get no more of it.
+    """
 
     GRACE_SECONDS = 12.0
     """What a process that was begun in time may take beyond the end, at most."""
@@ -33,6 +39,7 @@ class Clock:
         self.begin = time.monotonic()
         self._end = None if seconds is None else self.begin + seconds
         self._process_seconds = process_seconds
+        self.overran: set[str] = set()
 
     @property
     def seconds(self) -> float:
@@ -92,8 +99,14 @@ class ProcessWork:
     def _round_of(self, result: TaskResult, number: int) -> Callable[[Clock], None]:
         def carry_out(clock: Clock) -> None:
             def record_of(side: Command, task: Task) -> dict[str, Any]:
+                if side.name in clock.overran:
+                    raise children.Failed(NOT_AGAIN)
                 words, limit = [*side.words, *task.words], clock.process_limit
-                record = children.run(words, side.environment, limit, is_watched=task.is_watched)
+                try:
+                    record = children.run(words, side.environment, limit, is_watched=task.is_watched)
+                except children.TookTooLong:
+                    clock.overran.add(side.name)
+                    raise
                 if self.check:
                     self.check(side, record)
                 return record

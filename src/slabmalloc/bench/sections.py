@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["LIBRARY", "LIBRARY_SIDES", "MALLOC", "QUICK_SIZE", "SIZE", "chosen"]
 
 SIZE, QUICK_SIZE = Size(40, quick=False), Size(10, quick=True)
+QUICK_PROGRAMS = (
+    *("binary_trees", "json_loads", "pickling", "constraints"),
+    *("dict_churn", "text_churn", "sql_rows", "closures"),
+)
 LIBRARY, MALLOC = "library", "malloc"
 """The sections whose sides are not commands of the interpreter."""
 
@@ -29,7 +33,8 @@ def programs(size: Size) -> Section:
         Measure("work_s", "time", "ms", 1000, mean=True),
         Measure("peak_mib", "peak memory", "MiB", mean=True),
     )
-    tasks = tuple(Task(name, program(name, size.percent), measures) for name in PROGRAMS)
+    names = QUICK_PROGRAMS if size.quick else PROGRAMS
+    tasks = tuple(Task(name, program(name, size.percent), measures) for name in names)
     about = (
         "Programs that allocate, in the manner of what is usually measured. Time is the program's own processor time; "
         "what starting the interpreter costs is a section of its own. Peak memory is the most that was ever resident."
@@ -105,11 +110,12 @@ def malloc(size: Size) -> Section:
     """`malloc` and `free` by a C program."""
     measures = (Measure("ns", "time", "ns", mean=True),)
     slices = (f"slices={size.of(7, 3)}", f"slice_ms={size.of(8, 3)}")
-    works = [("pair", "pair", size) for size in (8, 64, 512, 4096, 32768)]
-    works += [(f"1,000 {order}", order, size) for size in (64, 512) for order in ("fifo", "lifo", "random")]
+    works = [("pair", "pair", number) for number in ((64, 4096, 32768) if size.quick else (8, 64, 512, 4096, 32768))]
+    orders = ("fifo", "random") if size.quick else ("fifo", "lifo", "random")
+    works += [(f"1,000 {order}", order, number) for number in (64, 512) for order in orders]
     if len(os.sched_getaffinity(0)) > 1:
-        works += [("freed by another thread", "remote", size) for size in (64, 512)]
-    tasks = [Task(f"{name}, {size:,} B", (work, str(size), *slices), measures) for name, work, size in works]
+        works += [("freed by another thread", "remote", number) for number in (64, 512)]
+    tasks = [Task(f"{name}, {number:,} B", (work, str(number), *slices), measures) for name, work, number in works]
     tasks.append(Task("100,000 live, 1 to 1,024 B", ("live", "0", *slices), measures))
     about = (
         "One allocation and its free, in nanoseconds, by a C program without an interpreter; stock is the C library. "

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-QUICK_SECONDS, QUICK_PROCESS_SECONDS = 90.0, 20.0
+QUICK_SECONDS, QUICK_PROCESS_SECONDS = 95.0, 15.0
 """The last may begin so late, and takes so long at most: together under two minutes."""
 
 
@@ -203,6 +203,10 @@ class _Run:
         for work in self.works:
             if isinstance(work, schedule.LibraryWork):
                 self.left_out |= work.skipped
+        for section in (work.result for work in self.works):
+            idle = [task.task.name for task in section.tasks if not (task.raw or task.failed)]
+            names = [section.section.title] if len(idle) == len(section.tasks) else idle
+            self.left_out |= dict.fromkeys(names, "interrupted before" if self.is_interrupted else "no time was left")
         versions = {peer.name: peer.version for peer in self.peers}
         return Report(
             command=self.command,

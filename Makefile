@@ -11,7 +11,7 @@ NATIVE ?= enabled
 
 SOURCES := $(shell find core bindings src -type f -not -path '*/.*' -not -path '*/__pycache__/*') \
     meson.build meson.options pyproject.toml tools/list_files.py
-C_FILES := $(shell find core bindings tests/c tests/misuse tests/preload tests/stress fuzz examples/c benchmarks -name '*.[ch]' -o -name '*.cc')
+C_FILES := $(shell find core bindings tests/c tests/misuse tests/preload tests/stress fuzz examples/c benchmarks src -name '*.[ch]' -o -name '*.cc')
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py

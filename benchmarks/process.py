@@ -2,7 +2,7 @@
 """`python benchmarks/process.py`: whole programs under CPython on one allocator or another, and the bars of ours.
 
 Prints progress, what every side came to, our lines with their bars, and what failed; keeps all raw numbers in a JSON
-file. The programs are in `programs/`; README.md says how to read what comes out.
+file. The programs are in `slabmalloc.bench`; README.md says how to read what comes out.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import children, commands, comparison, report
-from harness.tasks import LAUNCH, SECTIONS, Section, Size
+from harness import instructions, report, tables
+from harness.tasks import SECTIONS, Counted
+from slabmalloc.bench import children, commands, machine, peers
+from slabmalloc.bench.comparison import SectionResult, TaskResult
+from slabmalloc.bench.tables import table
+from slabmalloc.bench.tasks import LAUNCH, Section, Size, Task
 
 if TYPE_CHECKING:
-    from harness.commands import Command
+    from slabmalloc.bench.commands import Command
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -42,7 +46,14 @@ def parse(words: list[str]) -> argparse.Namespace:
         help=f"a section ({', '.join(SECTIONS)}), or part of a row",
     )
     parser.add_argument("--side", metavar="NAME", action="append", default=[], help="only these sides, beside stock")
-    parser.add_argument("--peer", metavar="NAME=PATH", action="append", default=[], help="one more malloc to preload")
+    parser.add_argument(
+        "--peer",
+        type=peers.given,
+        metavar="NAME=PATH",
+        action="append",
+        default=[],
+        help="one more malloc to preload",
+    )
     parser.add_argument("--python", metavar="PATH", action="append", default=[], help="interpreter (default: this one)")
     parser.add_argument(
         "--json", metavar="FILE", type=Path, help="where the numbers go (default: a new file in benchmarks/results)"
@@ -73,24 +84,26 @@ def chosen(args: argparse.Namespace, size: Size) -> list[Section]:
     sections = []
     for section in everything:
         named = section.name in args.only
-        if section.scales and not (args.instructions or named):
+        if isinstance(section, Counted) and not (args.instructions or named):
             continue
         wanted = [t for t in section.tasks if not args.only or named or any(name in t.name for name in args.only)]
-        if section.scales and "programs" in args.only:
+        if isinstance(section, Counted) and "programs" in args.only:
             wanted = list(section.tasks)
         if wanted:
             sections.append(replace(section, tasks=tuple(wanted)))
     if not sections:
         known = [f"{section.name}: {', '.join(t.name for t in section.tasks)}" for section in everything]
         raise SystemExit("no such section or row; there are:\n" + "\n".join(known))
-    if any(section.scales for section in sections) and not shutil.which("valgrind"):
+    if any(isinstance(section, Counted) for section in sections) and not shutil.which("valgrind"):
         raise SystemExit("instructions are counted by valgrind, which is not installed here")
     return sections
 
 
 def sides_of(python: str, args: argparse.Namespace) -> tuple[list[Command], dict[str, str]]:
     """The sides that work with `python`, stock first; of the others, why not. SystemExit if stock does not."""
-    sides, missing = commands.commands_of(python, args.peer)
+    found, absent = peers.find_peers(args.peer)
+    sides, missing = commands.commands_of(python, found)
+    missing |= dict.fromkeys(absent, "not installed here")
     if args.side:
         unknown = set(args.side) - {side.name for side in sides} - set(missing)
         if unknown:
@@ -101,11 +114,6 @@ def sides_of(python: str, args: argparse.Namespace) -> tuple[list[Command], dict
     if commands.STOCK in failed:
         raise SystemExit(f"{python}: {failed[commands.STOCK]}")
     return working, {**missing, **failed}
-
-
-def has(python: str, module: str) -> bool:
-    """Whether the interpreter can import the module."""
-    return subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
 
 
 def without(section: Section, python: str, missing: dict[str, str]) -> Section:
@@ -122,6 +130,26 @@ def without(section: Section, python: str, missing: dict[str, str]) -> Section:
     return replace(section, tasks=tuple(kept))
 
 
+def record_of(section: Section, side: Command, task: Task) -> dict[str, Any]:
+    """What a process of the task leaves: counts, or times. Raises `Failed`."""
+    if isinstance(section, Counted):
+        return instructions.counted(side, lambda scale: [*task.words, str(scale)], section.scales)
+    return children.run([*side.words, *task.words], side.environment)
+
+
+def measure_section(section: Section, sides: list[Command], rounds: int | None, label: str) -> SectionResult:
+    """Task by task, telling on standard error how far it is."""
+    result = SectionResult(section, [side.name for side in sides])
+    for number, task in enumerate(section.tasks, 1):
+        print(f"[{label} {section.name} {number}/{len(section.tasks)}] {task.name}", file=sys.stderr, flush=True)
+        result.tasks.append(seen := TaskResult(task))
+        for turn in range(1 if isinstance(section, Counted) else rounds or section.rounds_of(task)):
+            seen.measure_round(turn, sides, lambda side, task: record_of(section, side, task))
+        for side, why in seen.failed.items():
+            print(f"  {side} failed: {why}", file=sys.stderr, flush=True)
+    return result
+
+
 def measure(python: str, sections: list[Section], args: argparse.Namespace, seen: Seen) -> None:
     """Everything with one interpreter, told and noted as it comes."""
     sides, missing = sides_of(python, args)
@@ -132,10 +160,10 @@ def measure(python: str, sections: list[Section], args: argparse.Namespace, seen
     for section in (without(section, python, missing) for section in sections):
         if not section.tasks:
             continue
-        result = comparison.measure(section, sides, args.rounds, version)
-        print("\n" + comparison.tables(result, prefix), flush=True)
-        seen.lines += comparison.lines(result, prefix)
-        seen.notes += comparison.failures(result, prefix)
+        result = measure_section(section, sides, args.rounds, version)
+        print("\n" + tables.tables(result, prefix), flush=True)
+        seen.lines += tables.lines(result, prefix)
+        seen.notes += tables.failures(result, prefix)
         measured[section.name] = result.record()
     seen.notes += [f"not measured: {prefix}{name}: {why}" for name, why in missing.items()]
     seen.sides |= {side.name: side for side in sides}
@@ -154,14 +182,14 @@ def main(words: list[str]) -> int:
         measure(python, sections, args, seen)
     bound = {line.row for line in seen.lines if line.limit is not None}
     if bound:
-        print("\n" + report.table(report.HEADER, [line.cells for line in seen.lines if line.row in bound]))
+        print("\n" + table(report.HEADER, [line.cells for line in seen.lines if line.row in bound]))
     print("\n".join(["", *seen.notes, "", report.summary(seen.lines)]))
     header: dict[str, Any] = {
-        "command": report.command_line("process.py", words),
+        "command": machine.command_line(["python", "benchmarks/process.py"], words),
         "started": started,
         "load_average_before": load_before,
         "size": asdict(size),
-        "machine": report.machine(list(seen.sides.values()), platform.python_compiler()),
+        "machine": machine.facts({side.name: side.version for side in seen.sides.values()}, platform.python_compiler()),
     }
     path = args.json or RESULTS / f"process-{started.replace(':', '')}.json"
     report.write_json(path, header, seen.lines, {"pythons": seen.records})

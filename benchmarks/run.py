@@ -2,7 +2,7 @@
 """`python benchmarks/run.py`: every bar of speed, measured against the peers of this machine in the same run.
 
 Prints progress, the tables, and which bars were met or missed; keeps all raw numbers in a JSON file. The measurements
-themselves are in `c/` and `python_handles.py`; README.md says how to read what comes out.
+themselves are in `c/` and in `slabmalloc.bench`; README.md says how to read what comes out.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import programs, report, rounds
-from harness.rows import C_ROWS, HANDLE_ROWS, MALLOC_ROWS, HandleRow, Row
-from harness.sides import Side, find_peers, our_side
+from harness.rows import C_ROWS, MALLOC_ROWS, STATEMENT_BARS, Row
+from harness.sides import Side, our_side, peer_sides
+from slabmalloc.bench import machine, malloc_in_c
+from slabmalloc.bench import peers as peers_of_machine
+from slabmalloc.bench.statements import STATEMENTS
+from slabmalloc.bench.tables import table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 FULL = rounds.Settings(rounds=9, slices=7, slice_ms=8)
@@ -35,7 +39,14 @@ def parse(words: list[str]) -> argparse.Namespace:
         default=[],
         help="rows whose name contains NAME, or 'c', 'malloc', 'python'",
     )
-    parser.add_argument("--peer", metavar="NAME=PATH", action="append", default=[], help="one more malloc to preload")
+    parser.add_argument(
+        "--peer",
+        type=peers_of_machine.given,
+        metavar="NAME=PATH",
+        action="append",
+        default=[],
+        help="one more malloc to preload",
+    )
     parser.add_argument("--peers-only", action="store_true", help="measure the peers, not slabmalloc")
     parser.add_argument("--rounds", type=int, help="rounds, instead of 9 (3 with --quick)")
     parser.add_argument(
@@ -44,8 +55,8 @@ def parse(words: list[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def chosen(only: list[str]) -> tuple[list[Row], list[HandleRow]]:
-    """The rows that --only asks for. SystemExit with their names if there are none."""
+def chosen(only: list[str]) -> tuple[list[Row], list[str]]:
+    """The rows and statements that --only asks for. SystemExit with their names if there are none."""
     parts = {"c": C_ROWS, "malloc": MALLOC_ROWS, "python": ()}
     names = [name for name in only if name not in parts]
     c_rows = [
@@ -54,14 +65,14 @@ def chosen(only: list[str]) -> tuple[list[Row], list[HandleRow]]:
         for row in rows
         if not only or part in only or any(name in row.name for name in names)
     ]
-    handle_rows = [
-        row for row in HANDLE_ROWS if not only or "python" in only or any(name in row.name for name in names)
-    ]
-    if not c_rows and not handle_rows:
-        known = [row.name for row in (*C_ROWS, *MALLOC_ROWS)] + [row.name for row in HANDLE_ROWS]
+    everything = [statement.name for statement in STATEMENTS]
+    wanted = {name for name in everything if not only or "python" in only or any(part in name for part in names)}
+    if not c_rows and not wanted:
+        known = [row.name for row in (*C_ROWS, *MALLOC_ROWS)] + everything
         raise SystemExit("no such row; there are:\n" + "\n".join(known))
-    against = {row.bar.against for row in handle_rows if row.bar} | {"bytearray(64)", "bytearray(65536)"}
-    return c_rows, [row for row in HANDLE_ROWS if row in handle_rows or (handle_rows and row.name in against)]
+    against = {bar.against for name, bar in STATEMENT_BARS.items() if name in wanted}
+    against |= {"bytearray(64)", "bytearray(65536)"} if wanted else set()
+    return c_rows, [name for name in everything if name in wanted | against]
 
 
 def measure_c(
@@ -84,29 +95,30 @@ def main(words: list[str]) -> int:
     settings = QUICK if args.quick else FULL
     if args.rounds:
         settings = rounds.Settings(args.rounds, settings.slices, settings.slice_ms)
-    c_rows, handle_rows = chosen(args.only)
-    peers, missing = find_peers(args.peer)
+    c_rows, statements = chosen(args.only)
+    found, missing = peers_of_machine.find_peers(args.peer)
+    peers = peer_sides(found)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     header: dict[str, Any] = {
-        "command": report.command_line("run.py", words),
+        "command": machine.command_line(["python", "benchmarks/run.py"], words),
         "started": started,
         "settings": vars(settings),
-        "machine": report.machine(peers, programs.compiler_version()),
+        "machine": machine.facts({peer.name: peer.version for peer in peers}, malloc_in_c.compiler_version()),
         "peers_missing": missing,
     }
     results = measure_c(c_rows, args, peers, settings) if c_rows else []
-    handles: rounds.Figures = {}
+    python: rounds.Figures = {}
     skipped: dict[str, str] = {}
-    if handle_rows and not args.peers_only:
+    if statements and not args.peers_only:
         print("Python rows", file=sys.stderr, flush=True)
-        handles, skipped = rounds.measure_handles(handle_rows, settings)
+        python, skipped = rounds.measure_statements(statements, settings)
     header["python_skipped"] = skipped
 
     lines = [line for result in results for line in report.row_lines(result)]
-    lines += report.handle_lines(handle_rows, handles)
+    lines += report.statement_lines(python)
     if results:
         print("\n" + report.peer_table(results))
-    print("\n" + report.table(report.HEADER, [line.cells for line in lines]))
+    print("\n" + table(report.HEADER, [line.cells for line in lines]))
     for name, why in skipped.items():
         print(f"not measured: {name}: {why}")
     for name in missing:
@@ -114,7 +126,7 @@ def main(words: list[str]) -> int:
     print("\n" + report.summary(lines))
     path = args.json or RESULTS / f"{started.replace(':', '')}.json"
     c_rows_measured = [{"row": asdict(result.row), "raw": result.raw} for result in results]
-    report.write_json(path, header, lines, {"c": c_rows_measured, "python": handles})
+    report.write_json(path, header, lines, {"c": c_rows_measured, "python": python})
     print(f"raw numbers: {path}")
     return 0
 

@@ -11,8 +11,9 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
+
+from slabmalloc.bench.children import pss_mib
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,7 +55,7 @@ def watch(command: Sequence[str], environment: Mapping[str, str]) -> Run:
     reader = threading.Thread(target=_note_phases, args=(process.stdout, start, run))
     reader.start()
     while process.poll() is None:
-        mebibytes = _memory_of(process.pid)
+        mebibytes = pss_mib(process.pid)
         if mebibytes:
             run.memory.append((time.monotonic() - start, mebibytes))
         time.sleep(SAMPLE_SECONDS)
@@ -69,13 +70,3 @@ def watch(command: Sequence[str], environment: Mapping[str, str]) -> Run:
 def _note_phases(stream: IO[str], start: float, run: Run) -> None:
     """Notes each line that the program prints, and when."""
     run.phases.extend((time.monotonic() - start, line.rstrip()) for line in stream)
-
-
-def _memory_of(pid: int) -> float | None:
-    """PSS in MiB; None once the process is gone."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return None
-    sizes = [int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")]
-    return sizes[0] / 1024 if sizes else None

@@ -50,7 +50,7 @@ def offences(path: Path) -> list[str]:
 
 def main() -> int:
     """Print all offences, or that there is none."""
-    folders = ("core", "bindings", "tests", "fuzz", "examples", "benchmarks")
+    folders = ("core", "bindings", "src", "tests", "fuzz", "examples", "benchmarks")
     files = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.[ch]"))
     found = [text for path in files for text in offences(path)]
     built = set(re.findall(r"'(\w+/\w+\.c)'", (CORE / "meson.build").read_text()))

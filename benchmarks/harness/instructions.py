@@ -12,12 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import children
+from slabmalloc.bench import children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harness.commands import Command
+    from slabmalloc.bench.commands import Command
 
 _COUNT = re.compile(r"Collected\s*:\s*(\d+)")
 

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness.sides import PRELOAD_LIBRARY
+from slabmalloc.bench import malloc_in_c
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _CORE, _BINDINGS, _SOURCES = ROOT / "core", ROOT / "bindings", ROOT / "benchmarks" / "c"
@@ -35,24 +36,16 @@ _OUR_PROGRAMS = {
 }
 
 
-def compiler() -> list[str]:
-    """The compiler and the flags that all programs share."""
-    return [*shlex.split(os.environ.get("CC", "cc")), *_COMMON_FLAGS, *shlex.split(os.environ.get("BENCH_CFLAGS", ""))]
-
-
-def compiler_version() -> str:
-    """First line of what the compiler says of itself."""
-    words = [*shlex.split(os.environ.get("CC", "cc")), "--version"]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()[0]
-
-
 def build(folder: Path, *, peers_only: bool = False) -> None:
     """Compile every program into `folder`, which exists. SystemExit with the compiler's words if it refuses."""
-    _compile([*_PROGRAM_FLAGS, str(_SOURCES / "bench_malloc.c"), "-ldl", "-o", str(folder / "bench_malloc")])
+    try:
+        malloc_in_c.compile_program(folder)
+    except RuntimeError as error:
+        raise SystemExit(str(error)) from None
     if peers_only:
         return
     sources = sorted(_CORE.glob("*/*.c"))
-    includes = [f"-I{_CORE}", f"-I{_CORE / 'include'}"]
+    includes = [f"-I{_CORE}", f"-I{_CORE / 'include'}", f"-I{malloc_in_c.SOURCES}"]
     objects = [str(folder / f"{source.parent.name}_{source.stem}.o") for source in sources]
     archive = str(folder / "libslabmalloc.a")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -72,6 +65,7 @@ def build(folder: Path, *, peers_only: bool = False) -> None:
 
 
 def _compile(words: list[str]) -> None:
-    done = subprocess.run([*compiler(), *words], capture_output=True, text=True, check=False)
+    flags = [*_COMMON_FLAGS, *shlex.split(os.environ.get("BENCH_CFLAGS", ""))]
+    done = subprocess.run([*malloc_in_c.compiler(), *flags, *words], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{shlex.join(done.args)}\n{done.stderr}")

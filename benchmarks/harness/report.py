@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is shown and kept: Markdown tables that read well as plain text, the machine, and the JSON file.
+"""What is shown and kept where bars bind: lines of a table, and the JSON file.
 
 Each line of a table that a bar binds says `met` or `missed`; lines without a verdict stand there for comparison.
 """
@@ -7,24 +7,18 @@ Each line of a table that a bar binds says `met` or `missed`; lines without a ve
 from __future__ import annotations
 
 import json
-import os
-import platform
-import re
-import shlex
 import statistics
 from dataclasses import asdict, dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.rounds import Figures, Ratio, RowResult, ratio_to, spread
-from harness.rows import BEST, MAPPED_LIMIT, Bar, HandleRow
+from harness.rounds import Figures, RowResult, ratio_to
+from harness.rows import BEST, MAPPED_LIMIT, STATEMENT_BARS, Bar
+from slabmalloc.bench.figures import Spread, spread
+from slabmalloc.bench.tables import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from harness.commands import Command
-    from harness.sides import Side
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,7 @@ class Line:
     side: str
     figure: str
     against: str
-    ratio: Ratio
+    ratio: Spread
     limit: float | None = None
 
     @property
@@ -86,16 +80,14 @@ def _memory_lines(result: RowResult) -> list[Line]:
     return lines
 
 
-def handle_lines(rows: Sequence[HandleRow], ns: Figures) -> list[Line]:
+def statement_lines(ns: Figures) -> list[Line]:
     """The lines of the Python rows: against their bar, or for comparison against `bytearray` of the same size."""
     lines = []
-    for row in rows:
-        if row.name not in ns:
-            continue
-        bar = row.bar or Bar("bytearray(65536)" if "65536" in row.name else "bytearray(64)", 0)
-        if (ratio := ratio_to(ns, row.name, bar, ())) is not None:
-            limit = row.bar.limit if row.bar else None
-            lines.append(Line(row.name, "Python", _ns(ns[row.name]), bar.against or "ns an object", ratio, limit))
+    for name, figures in ns.items():
+        bar = STATEMENT_BARS.get(name) or Bar("bytearray(65536)" if "65536" in name else "bytearray(64)", 0)
+        if (ratio := ratio_to(ns, name, bar, ())) is not None:
+            limit = bar.limit if name in STATEMENT_BARS else None
+            lines.append(Line(name, "Python", _ns(figures), bar.against or "ns an object", ratio, limit))
     return lines
 
 
@@ -105,13 +97,6 @@ def peer_table(results: Iterable[RowResult]) -> str:
     names = list(dict.fromkeys(name for result in results for name in result.ns))
     body = [[r.row.name, *(_ns(r.ns[name]) if name in r.ns else "" for name in names)] for r in results]
     return table(["ns per object", *names], body)
-
-
-def table(header: list[str], body: list[list[str]]) -> str:
-    """An aligned Markdown table."""
-    widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
-    ruler = ["-" * width for width in widths]
-    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in [header, ruler, *body])
 
 
 def summary(lines: Sequence[Line]) -> str:
@@ -125,29 +110,6 @@ def summary(lines: Sequence[Line]) -> str:
         f"missed: {line.row}: {line.ratio.median:.2f} against {line.against}, bar {line.limit:.2f}" for line in missed
     ]
     return "\n".join(said)
-
-
-def machine(peers: Sequence[Side | Command], compiler: str) -> dict[str, Any]:
-    """What a reader needs to judge the figures. Names no path and no user."""
-    return {
-        "processor": _first(Path("/proc/cpuinfo"), "model name", platform.processor()),
-        "processors": len(os.sched_getaffinity(0)),
-        "memory_kib": _first(Path("/proc/meminfo"), "MemTotal", "unknown").removesuffix(" kB"),
-        "transparent_huge_pages": _text(Path("/sys/kernel/mm/transparent_hugepage/enabled")),
-        "kernel": platform.release(),
-        "architecture": platform.machine(),
-        "python": platform.python_version(),
-        "compiler": compiler,
-        "load_average": os.getloadavg(),
-        "peers": {peer.name: peer.version for peer in peers},
-        "packages": {name: _package(name) for name in ("slabmalloc", "numpy", "pyarrow", "shared-allocator")},
-    }
-
-
-def command_line(script: str, words: Sequence[str]) -> str:
-    """The command as the record keeps it: files by their names, since a path says nothing to others."""
-    shown = [re.sub(r"^(--?[\w-]+=)?([^=/]*=)?[^=]*/", r"\1\2", word) for word in words]
-    return shlex.join(["python", f"benchmarks/{script}", *shown])
 
 
 def write_json(path: Path, header: dict[str, Any], lines: Sequence[Line], measured: dict[str, Any]) -> None:
@@ -164,25 +126,3 @@ def write_json(path: Path, header: dict[str, Any], lines: Sequence[Line], measur
 def _ns(values: Sequence[float]) -> str:
     median = statistics.median(values)
     return f"{median:.1f} ns" if median < 1000 else f"{median:,.0f} ns"
-
-
-def _first(path: Path, key: str, otherwise: str) -> str:
-    for line in _text(path).splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == key:
-            return value.strip()
-    return otherwise
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return "unknown"
-
-
-def _package(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -78,81 +78,10 @@ MAPPED_LIMIT = 1.05
 """The row `live` also says what it maps; mapped and bookkeeping bytes over live bytes after class rounding."""
 
 
-@dataclass(frozen=True)
-class HandleRow:
-    """One statement in Python. `per`: objects that a run serves; `needs`: modules that it is skipped without."""
-
-    name: str
-    statement: str
-    setup: str = ""
-    per: int = 1
-    needs: str = ""
-    bar: Bar | None = None
-    teardown: str = ""
-
-
-_ZONE = "import slabmalloc; zone = slabmalloc.ZoneAllocator(slabmalloc.MmapPager()); kept = {kept}"
-_LAYOUT = _ZONE.format(kept="zone.allocate(layout := slabmalloc.Layout.from_size_align(64, 8))")
-_SHARED = "import os, shared_allocator; peer = shared_allocator.SlabAllocator(f'bench{os.getpid()}', 64, 4096)"
-
-HANDLE_ROWS: tuple[HandleRow, ...] = (
-    HandleRow("bytearray(64)", "bytearray(64)"),
-    HandleRow("bytearray(65536)", "bytearray(65536)"),
-    HandleRow(
-        "zone.allocate + deallocate, 64",
-        "zone.deallocate(zone.allocate(layout), layout)",
-        _LAYOUT,
-        needs="slabmalloc",
-        bar=Bar("bytearray(64)", 1.2),
-    ),
-    HandleRow(
-        "zone.buffer(64)",
-        "zone.buffer(64)",
-        _ZONE.format(kept="zone.buffer(64)"),
-        needs="slabmalloc",
-        bar=Bar("bytearray(64)", 1.0),
-    ),
-    HandleRow(
-        "zone.buffer(65536)",
-        "zone.buffer(65536)",
-        _ZONE.format(kept="zone.buffer(65536)"),
-        needs="slabmalloc",
-        bar=Bar("bytearray(65536)", 0.15),
-    ),
-    HandleRow(
-        "allocate_many + deallocate_many, 1,000 of 64",
-        "zone.deallocate_many(zone.allocate_many(layout, 1000), layout)",
-        _LAYOUT,
-        per=1000,
-        needs="slabmalloc",
-        bar=Bar(None, 10.0),
-    ),
-    HandleRow(
-        "zone.array(8, 'f8')",
-        "zone.array(8, 'f8')",
-        _ZONE.format(kept="zone.array(8, 'f8')"),
-        needs="slabmalloc numpy",
-    ),
-    HandleRow("np.empty(64, 'u1')", "empty(64, 'u1')", "from numpy import empty", needs="numpy"),
-    HandleRow("np.empty(65536, 'u1')", "empty(65536, 'u1')", "from numpy import empty", needs="numpy"),
-    HandleRow(
-        "pyarrow.allocate_buffer(64)", "make(64)", "from pyarrow import allocate_buffer as make", needs="pyarrow"
-    ),
-    HandleRow(
-        "pyarrow.allocate_buffer(65536)", "make(65536)", "from pyarrow import allocate_buffer as make", needs="pyarrow"
-    ),
-    HandleRow("ctypes.create_string_buffer(64)", "make(64)", "from ctypes import create_string_buffer as make"),
-    HandleRow(
-        "multiprocessing.heap malloc + free, 64",
-        "heap.free(heap.malloc(64))",
-        "from multiprocessing.heap import Heap; heap = Heap(); kept = heap.malloc(64)",
-    ),
-    HandleRow(
-        "shared-allocator allocate + free, 64",
-        "peer.free(peer.allocate(64))",
-        _SHARED,
-        needs="shared_allocator",
-        teardown="peer.close(); peer.unlink()",
-    ),
-    HandleRow("mmap(-1, 4096) + close", "mmap(-1, 4096).close()", "from mmap import mmap"),
-)
+STATEMENT_BARS = {
+    "zone.allocate + deallocate, 64": Bar("bytearray(64)", 1.2),
+    "zone.buffer(64)": Bar("bytearray(64)", 1.0),
+    "zone.buffer(65536)": Bar("bytearray(65536)", 0.15),
+    "allocate_many + deallocate_many, 1,000 of 64": Bar(None, 10.0),
+}
+"""Of the statements in `slabmalloc.bench.statements`."""

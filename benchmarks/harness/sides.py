@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""Who is measured: a side is a program, its words, and what is preloaded.
-
-The peers are the C library and what the dynamic linker knows under the names that distributions give them (Debian:
-libjemalloc2, libmimalloc2.0, libtcmalloc-minimal4). More come by `--peer NAME=PATH`. No path is written here.
-"""
+"""Who is measured in C: a side is a program, its words, and what is preloaded."""
 
 from __future__ import annotations
 
-import ctypes.util
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slabmalloc.bench.peers import Peer, c_library
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 GLIBC = "C library"
 PRELOAD_LIBRARY = "libslabmalloc.so"
 
-_KNOWN_PEERS = {"jemalloc": ("jemalloc",), "mimalloc": ("mimalloc",), "tcmalloc": ("tcmalloc_minimal", "tcmalloc")}
 _PAGES_64K = "pages=65536"
 
 OURS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -53,26 +53,7 @@ def our_side(name: str, programs: Path) -> Side:
     return Side(name, program, words, preload=str(programs / PRELOAD_LIBRARY) if name == "malloc" else "")
 
 
-def find_peers(extra: list[str]) -> tuple[list[Side], list[str]]:
-    """The peers of this machine and of `extra` (each NAME=PATH), and the names of the known ones that are missing."""
-    peers, missing = [Side(GLIBC, "bench_malloc", version=_glibc_version())], []
-    for name, stems in _KNOWN_PEERS.items():
-        sonames = [soname for stem in stems if (soname := ctypes.util.find_library(stem))]
-        if sonames:
-            peers.append(Side(name, "bench_malloc", preload=sonames[0], version=sonames[0]))
-        else:
-            missing.append(name)
-    for word in extra:
-        name, _, path = word.partition("=")
-        if not path or not Path(path).is_file():
-            raise SystemExit(f"--peer {word}: want NAME=PATH of a shared library")
-        peers = [peer for peer in peers if peer.name != name]  # one of the same name is replaced
-        peers.append(Side(name, "bench_malloc", preload=str(Path(path).resolve()), version=Path(path).resolve().name))
-    return peers, missing
-
-
-def _glibc_version() -> str:
-    try:
-        return os.confstr("CS_GNU_LIBC_VERSION") or "unknown"
-    except (ValueError, OSError):
-        return "unknown"
+def peer_sides(peers: Sequence[Peer]) -> list[Side]:
+    """The C library, then the peers."""
+    everyone = [Peer(GLIBC, "", c_library()), *peers]
+    return [Side(peer.name, "bench_malloc", preload=peer.preload, version=peer.version) for peer in everyone]

@@ -1,86 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""What is measured when whole programs run, and the bars: sections of tasks; a task is a program.
-
-A measure is a member of the record that a task's process leaves (`harness.children`); a bar is an upper limit on its
-ratio to stock, on its difference to stock, or on itself.
+"""What is measured when whole programs run, and the bars: upper limits on a measure's ratio to stock, on its difference
+to stock, or on itself.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands import GLIBC_SIDE, STOCK
+from slabmalloc.bench.commands import GLIBC, STOCK
+from slabmalloc.bench.tasks import ABOVE, ALONE, LAUNCH, PROGRAMS, Measure, Section, Size, Task, program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RATIO, ABOVE, ALONE = "ratio", "above", "alone"
-
-LAUNCH = str(Path(__file__).resolve().parent.parent / "programs" / "__main__.py")
-
-PROGRAMS = (
-    *("binary_trees", "json_loads", "json_dumps", "pickling", "constraints", "scheduler", "dict_churn"),
-    *("text_churn", "object_churn", "deep_copies", "log_text", "sql_rows", "closures", "xml_trees"),
-)
-
 
 @dataclass(frozen=True)
-class Measure:
-    """A member of the record, times `factor`, in `unit`; how it is compared, with whom, and the limit if a bar binds.
+class Counted(Section):
+    """Not timed: callgrind counts, between two scales of the programs."""
 
-    The first of `against` has the bar. `of` says in words what a figure that stands alone is related to. `mean`:
-    the geometric mean over the section's tasks is told too, and `mean_limit` is its bar.
-    """
-
-    member: str
-    title: str
-    unit: str = "s"
-    factor: float = 1.0
-    kind: str = RATIO
-    limit: float | None = None
-    against: tuple[str, ...] = (STOCK,)
-    of: str = ""
-    mean: bool = False
-    mean_limit: float | None = None
-
-
-@dataclass(frozen=True)
-class Task:
-    """A program with its arguments. `needs`: a module that it is left out without; `rounds`: not the section's."""
-
-    name: str
-    words: tuple[str, ...]
-    measures: tuple[Measure, ...]
-    needs: str = ""
-    rounds: int | None = None
-
-
-@dataclass(frozen=True)
-class Section:
-    """Tasks that share a table. `scales`: callgrind counts, between these two; otherwise processes are timed."""
-
-    name: str
-    tasks: tuple[Task, ...]
-    rounds: int
-    scales: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large: `percent` of full size, and whether it is a quick look."""
-
-    percent: int
-    quick: bool
-
-    def of(self, full: int, quick: int) -> int:
-        """One number or the other."""
-        return quick if self.quick else full
-
-
-def _words(name: str, *numbers: int) -> tuple[str, ...]:
-    return (LAUNCH, name, *map(str, numbers))
+    scales: tuple[int, int] = (1, 2)
 
 
 def programs(size: Size) -> Section:
@@ -90,7 +29,7 @@ def programs(size: Size) -> Section:
         Measure("work_s", "time without start and end", mean=True),
         Measure("peak_mib", "peak memory", "MiB", mean=True, mean_limit=1.0),
     )
-    tasks = [Task(name, _words(name, size.percent), measures) for name in PROGRAMS]
+    tasks = [Task(name, program(name, size.percent), measures) for name in PROGRAMS]
     return Section("programs", tuple(tasks), size.of(5, 3))
 
 
@@ -99,7 +38,7 @@ def instructions(size: Size) -> Section:
     measures = (Measure("instructions_m", "instructions", "M", limit=1.03, mean=True, mean_limit=0.96),)
     scales = (size.of(2, 1), size.of(6, 2))
     tasks = [Task(name, (LAUNCH, name), measures) for name in PROGRAMS]
-    return Section("instructions", tuple(tasks), 1, scales)
+    return Counted("instructions", tuple(tasks), 1, scales=scales)
 
 
 def heap_heavy(size: Size) -> Section:
@@ -111,7 +50,7 @@ def heap_heavy(size: Size) -> Section:
         Measure("drop_s", "drop", limit=0.75),
         Measure("peak_mib", "peak memory", "MiB"),
     )
-    task = Task(f"{10_000 * size.percent:,} records", _words("heap_heavy", size.percent), measures)
+    task = Task(f"{10_000 * size.percent:,} records", program("heap_heavy", size.percent), measures)
     return Section("heap-heavy", (task,), size.of(5, 3))
 
 
@@ -124,12 +63,12 @@ def release(size: Size) -> Section:
         return Task(name, words, (released,))
 
     tasks = (
-        task("(a) mixed objects, 95 % dropped", _words("release_mixed", size.percent, 95, idle), None),
-        task("(a) mixed objects, 99 % dropped", _words("release_mixed", size.percent, 99, idle), 0.50),
-        task("(b) cache shrunk to 5 %", _words("release_cache", size.percent, idle), 0.40),
-        task("(c) documents, 0.8 % kept", _words("release_documents", size.percent, idle), 0.60),
-        task("(e) eight threads at rest", _words("release_threads", size.percent, idle), 0.50, (GLIBC_SIDE, STOCK)),
-        task("(e) and nothing at all", _words("release_threads", size.percent, idle, 0), None, (GLIBC_SIDE, STOCK)),
+        task("(a) mixed objects, 95 % dropped", program("release_mixed", size.percent, 95, idle), None),
+        task("(a) mixed objects, 99 % dropped", program("release_mixed", size.percent, 99, idle), 0.50),
+        task("(b) cache shrunk to 5 %", program("release_cache", size.percent, idle), 0.40),
+        task("(c) documents, 0.8 % kept", program("release_documents", size.percent, idle), 0.60),
+        task("(e) eight threads at rest", program("release_threads", size.percent, idle), 0.50, (GLIBC, STOCK)),
+        task("(e) and nothing at all", program("release_threads", size.percent, idle, 0), None, (GLIBC, STOCK)),
     )
     return Section("release", tasks, size.of(3, 1))
 
@@ -139,7 +78,7 @@ def numpy(size: Size) -> Section:
     of = Measure("ratio", "", "", kind=ALONE, limit=1.10, of="np.add(a, b, out=c)")
     slices, milliseconds = size.of(9, 3), size.of(100, 30)
     tasks = [
-        Task(f"a + b, {mib} MiB", _words("numpy_sum", mib, slices, milliseconds), (of,), needs="numpy")
+        Task(f"a + b, {mib} MiB", program("numpy_sum", mib, slices, milliseconds), (of,), needs="numpy")
         for mib in (1, 8, 64, 256)
     ]
     return Section("numpy", tuple(tasks), size.of(3, 1))
@@ -155,7 +94,7 @@ def startup(size: Size) -> Section:
     count = f"{100 * size.percent:,} threads"
     tasks = (
         Task("-c pass", ("-c", "pass"), (wall,), rounds=size.of(25, 7)),
-        Task(count, _words("thread_churn", size.percent), threads),
+        Task(count, program("thread_churn", size.percent), threads),
     )
     return Section("startup", tasks, size.of(3, 1))
 
@@ -179,7 +118,7 @@ def pause(size: Size) -> Section:
         "1 to 64 MiB",
     )
     numbers = 3 * size.percent, size.of(2000, 1500)
-    tasks = [Task(name, _words("pauses", pattern, *numbers), measures) for pattern, name in enumerate(names)]
+    tasks = [Task(name, program("pauses", pattern, *numbers), measures) for pattern, name in enumerate(names)]
     return Section("pause", tuple(tasks), size.of(3, 1))
 
 
@@ -193,7 +132,7 @@ def fork(size: Size) -> Section:
             Measure("served_mib", "made anew 20 times, MiB above stock", "MiB", kind=ABOVE),
             Measure("idle_mib", "dropped, and a while after, MiB above stock", "MiB", kind=ABOVE),
         )
-        return Task(name, _words("fork_freeze", size.percent, dropped_per_mille, idle), measures)
+        return Task(name, program("fork_freeze", size.percent, dropped_per_mille, idle), measures)
 
     tasks = (
         task("child of 100 MiB", 0, 0.25),

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from slabmalloc.bench import children, commands, comparison, tasks
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -39,23 +41,23 @@ PAUSES = tuple(("pauses", str(pattern), "1", "1") for pattern in range(8))
 @pytest.fixture
 def harness(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return {name: importlib.import_module(f"harness.{name}") for name in ("commands", "comparison", "tasks")}
+    return {name: importlib.import_module(f"harness.{name}") for name in ("tables", "tasks")}
 
 
 @pytest.mark.parametrize("words", [*((name, "1") for name in PROGRAMS), *RELEASES], ids=lambda words: words[0])
 def test_each_program_tells_time_and_memory(words: tuple[str, ...]) -> None:
-    said = subprocess.run([sys.executable, str(BENCHMARKS / "programs"), *words], capture_output=True, check=True)
+    said = subprocess.run([sys.executable, tasks.LAUNCH, *words], capture_output=True, check=True)
     record = json.loads(said.stdout)
     assert record["work_s"] >= 0
     assert record["peak_mib"] > 1
 
 
-def test_the_programs_measured_are_those_tested(harness: dict[str, ModuleType]) -> None:
-    assert set(harness["tasks"].PROGRAMS) < set(PROGRAMS)
+def test_the_programs_measured_are_those_tested() -> None:
+    assert set(tasks.PROGRAMS) < set(PROGRAMS)
 
 
 def test_the_pauses_measured_are_all_there_are(harness: dict[str, ModuleType]) -> None:
-    section = harness["tasks"].pause(harness["tasks"].Size(100, False))
+    section = harness["tasks"].pause(tasks.Size(100, False))
     assert [task.words[1:3] for task in section.tasks] == [words[:2] for words in PAUSES]
 
 
@@ -63,7 +65,7 @@ def test_the_pauses_measured_are_all_there_are(harness: dict[str, ModuleType]) -
 def test_pauses_are_told_with_the_call_that_was_longest(words: tuple[str, ...]) -> None:
     if not any(map(shutil.which, shlex.split(os.environ.get("CC", "cc"))[:1])):
         pytest.skip("no C compiler")
-    said = subprocess.run([sys.executable, str(BENCHMARKS / "programs"), *words], capture_output=True, check=True)
+    said = subprocess.run([sys.executable, tasks.LAUNCH, *words], capture_output=True, check=True)
     record = json.loads(said.stdout)
     assert record["result"] >= 100
     assert 0 <= record["p50_ns"] <= 1000 * record["p999_us"] < 1e6 * record["longest_ms"] * 1.1
@@ -71,32 +73,37 @@ def test_pauses_are_told_with_the_call_that_was_longest(words: tuple[str, ...]) 
     assert re.fullmatch(r"(allocation|free) of \d+ bytes, (building|dropping|at work)", record["longest_call"])
 
 
+def measured(task: tasks.Task, sides: list[commands.Command], rounds: int) -> comparison.TaskResult:
+    def record_of(side: commands.Command, task: tasks.Task) -> dict[str, Any]:
+        return children.run([*side.words, *task.words], side.environment)
+
+    result = comparison.TaskResult(task)
+    for number in range(rounds):
+        result.measure_round(number, sides, record_of)
+    return result
+
+
 def test_a_side_that_fails_is_named_and_the_rest_goes_on(harness: dict[str, ModuleType]) -> None:
-    commands, tasks = harness["commands"], harness["tasks"]
     code = "import sys; print('a warning', file=sys.stderr); sys.exit('no memory')"
     sides = [commands.Command("stock", (sys.executable,)), commands.Command("broken", (sys.executable, "-c", code))]
     task = tasks.Task("pass", ("-c", "pass"), (tasks.Measure("wall_s", "wall time"),))
-    result = harness["comparison"].measure(tasks.Section("startup", (task,), 2), sides, None, "test")
-    assert [record["side"] for record in result.tasks[0].raw] == ["stock", "stock"]
-    assert harness["comparison"].failures(result, "") == ["failed: startup, pass: broken: exit status 1: no memory"]
-    assert "failed" in harness["comparison"].tables(result, "")
+    found = measured(task, sides, 2)
+    assert [record["side"] for record in found.raw] == ["stock", "stock"]
+    result = comparison.SectionResult(tasks.Section("startup", (task,), 2), ["stock", "broken"], [found])
+    assert harness["tables"].failures(result, "") == ["failed: startup, pass: broken: exit status 1: no memory"]
+    assert "failed" in harness["tables"].tables(result, "")
 
 
-def test_a_side_that_computes_something_else_fails(harness: dict[str, ModuleType]) -> None:
-    tasks = harness["tasks"]
-    sides = [
-        harness["commands"].Command(name, (sys.executable, "-c", f"print('{{\"result\": {name}}}')")) for name in "12"
-    ]
+def test_a_side_that_computes_something_else_fails() -> None:
+    sides = [commands.Command(name, (sys.executable, "-c", f"print('{{\"result\": {name}}}')")) for name in "12"]
     task = tasks.Task("computed", (), (tasks.Measure("wall_s", "wall time"),))
-    result = harness["comparison"].measure(tasks.Section("programs", (task,), 1), sides, None, "test")
-    assert result.tasks[0].failed == {"2": "computed 2, and 1 1"}
+    assert measured(task, sides, 1).failed == {"2": "computed 2, and 1 1"}
 
 
 def test_ratios_are_taken_within_a_round(harness: dict[str, ModuleType]) -> None:
-    comparison, tasks = harness["comparison"], harness["tasks"]
     measure = tasks.Measure("cpu_s", "time", mean=True, mean_limit=0.97)
 
-    def seen(name: str, *pairs: tuple[float, float]) -> Any:
+    def seen(name: str, *pairs: tuple[float, float]) -> comparison.TaskResult:
         task = tasks.Task(name, (), (measure,))
         rounds = list(enumerate(pairs))
         raw = [{"round": number, "side": "stock", "cpu_s": stock} for number, (stock, _) in rounds]
@@ -108,7 +115,7 @@ def test_ratios_are_taken_within_a_round(harness: dict[str, ModuleType]) -> None
     result = comparison.SectionResult(section, ["stock", "slabmalloc"], found)
     assert found[0].compared("slabmalloc", measure) == {0: 2, 1: 0.5}
     assert result.means("slabmalloc", measure) == ([pytest.approx(2), pytest.approx(2)], 2)
-    last = comparison.lines(result, "")[-1]
+    last = harness["tables"].lines(result, "")[-1]
     assert (last.row, last.verdict) == ("geometric mean of 2: time", "missed")
 
 

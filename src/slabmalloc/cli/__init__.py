@@ -19,6 +19,7 @@ __all__ = ["VERBS", "main"]
 VERBS = {
     "run": "run a program on slabmalloc and say what it did",
     "doctor": "what this machine and this interpreter offer",
+    "bench": "stock, slabmalloc and its peers on this machine: a table and a page",
 }
 """Each verb with what it does, in a line."""
 

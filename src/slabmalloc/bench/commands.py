@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Who is measured when whole programs run: a command is the words before the program, and an environment.
+"""Who is measured when whole programs run (floor 6): a command is the words before the program, and an environment.
 
-Adding a side is a line in `commands_of`. Each side is tried before anything is measured: a preload that the dynamic
-linker ignored, or an installation that serves nothing, would otherwise be measured as stock.
+Each side is tried before anything is measured: a preload that the dynamic linker ignored, or an installation that
+serves nothing, would otherwise be measured as stock.
 """
 
 from __future__ import annotations
@@ -13,17 +13,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.sides import GLIBC, find_peers
+from .peers import c_library
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-STOCK, GLIBC_SIDE = "stock", "glibc"
+    from .peers import Peer
+
+__all__ = ["GLIBC", "IN_PROCESS", "OURS", "STOCK", "Command", "clean_environment", "commands_of", "on_peer"]
+
+STOCK, GLIBC = "stock", "glibc"
 OURS, IN_PROCESS = "slabmalloc", "slabmalloc, in process"
-"""`OURS` is held to the bars; the others stand beside it."""
+"""`OURS` is who is compared with the rest; the form in process stands beside it."""
 
 _CLEARED = ("LD_PRELOAD", "PYTHONMALLOC", "PYTHONDEVMODE", "PYTHONTRACEMALLOC", "GLIBC_TUNABLES", "MALLOC_")
-"""Variables, or beginnings of them, that would make stock something else."""
+"""Variables, or beginnings of them, that would make stock something else; `SLABMALLOC` too, but not SLABMALLOC_...,
+which are options of ours."""
 
 _SERVES = "import slabmalloc; raise SystemExit(not any(d.served_blocks for d in slabmalloc.stats().domains.values()))"
 _MAPS = "import sys; raise SystemExit(sys.argv[1] not in open('/proc/self/maps').read())"
@@ -41,15 +46,20 @@ class Command:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of its processes. Hashes of strings are the same in each, so are the programs' steps."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_CLEARED)}
-        return {**inherited, "PYTHONHASHSEED": "0", **self.variables}
+        """The environment of its processes."""
+        return {**clean_environment(), **self.variables}
 
 
-def commands_of(python: str, extra_peers: Sequence[str]) -> tuple[list[Command], dict[str, str]]:
-    """The sides that `python` can have on this machine, stock first, ours second; of those missing, why."""
-    peers, absent = find_peers(list(extra_peers))
-    missing = dict.fromkeys(absent, "not installed here")
+def clean_environment() -> dict[str, str]:
+    """Ours, without what chooses an allocator. Hashes of strings are the same in each, so are the programs' steps."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_CLEARED)}
+    inherited.pop("SLABMALLOC", None)
+    return {**inherited, "PYTHONHASHSEED": "0"}
+
+
+def commands_of(python: str, peers: Sequence[Peer]) -> tuple[list[Command], dict[str, str]]:
+    """The sides that `python` can have on this machine, stock first, then ours; of those missing, why."""
+    missing = {}
     sides = [Command(STOCK, (python,), version=_version(python))]
     usage = _said([python, "-m", "slabmalloc", "run", "--help"])
     version = _said([python, "-c", "from importlib.metadata import version; print(version('slabmalloc'))"]).strip()
@@ -60,12 +70,15 @@ def commands_of(python: str, extra_peers: Sequence[str]) -> tuple[list[Command],
         missing[OURS] = f"not installed for {Path(python).name}"
     if "--in-process" in usage:
         sides.append(Command(IN_PROCESS, (*run, "--in-process", "--quiet"), version=version, trial=serves))
-    for peer in peers:
-        name = GLIBC_SIDE if peer.name == GLIBC else peer.name
-        variables = {"PYTHONMALLOC": "malloc", **({"LD_PRELOAD": peer.preload} if peer.preload else {})}
-        stem = Path(peer.preload).name.split(".so")[0] or "libc"
-        sides.append(Command(name, (python,), variables, peer.version, ("-c", _MAPS, stem)))
-    return sides, missing
+    sides.append(Command(GLIBC, (python,), {"PYTHONMALLOC": "malloc"}, c_library(), ("-c", _MAPS, "libc")))
+    return sides + [on_peer(python, peer) for peer in peers], missing
+
+
+def on_peer(python: str, peer: Peer) -> Command:
+    """Everything from the peer's `malloc`."""
+    stem = Path(peer.preload).name.split(".so")[0]
+    variables = {"PYTHONMALLOC": "malloc", "LD_PRELOAD": peer.preload}
+    return Command(peer.name, (python,), variables, peer.version, ("-c", _MAPS, stem))
 
 
 def _version(python: str) -> str:
@@ -75,7 +88,7 @@ def _version(python: str) -> str:
 def _said(words: list[str]) -> str:
     """What a command printed; nothing if it failed."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=clean_environment())
     except OSError as error:
         raise SystemExit(f"{words[0]}: {error.strerror}") from None
     return done.stdout if done.returncode == 0 else ""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """(e) Eight threads with bursts of JSON and NumPy, which then wait for work; the main thread answers small requests, or
-sleeps."""
+sleeps.
+"""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ static void *resize_without_heap(space *s, thread_domain which, void *block, siz
     size_t usable = s == NULL ? 0 : heap_usable_bytes(s, block);
     *is_foreign = usable == 0;
     if (usable == 0)
-        stop_if_owned(which, s, block, "invalid realloc");
+        stop_if_owned(which, s, block, "realloc", SLABMALLOC_FREE_FOREIGN);
     return usable != 0 && bytes <= usable ? block : NULL;
 }
 

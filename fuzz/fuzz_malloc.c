@@ -253,8 +253,8 @@ static void misuse(fuzz *f)
         CHECK(process_stop_of(act_free, NULL, 0) == NULL && process_stop_of(act_usable_size, NULL, 0) == NULL);
         return;
     }
-    slabmalloc_slot_info slot = heap_inspect(process.space, address);
-    bool is_double = b == NULL && slot.object == address && slot.slot_index < slot.capacity;
+    heap_place place = heap_inspect(process.space, address);
+    bool is_double = b == NULL && place.kind == HEAP_SLOT && place.object == address;
     const char *expected = is_double ? "double free" : "invalid free", *stop;
     expect();
     if (way == 0) {

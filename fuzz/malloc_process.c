@@ -117,16 +117,19 @@ static jmp_buf survivor;
 static const char *stop_reason;
 static bool is_survivable;
 
-void stop_process(space *s, const char *what, const void *address, const char *domain)
+void stop_process(space *s, const char *call, slabmalloc_status status, const void *address, const char *domain)
 {
     if (!is_survivable) {
-        printf("%s of %p (%s) stopped the process\n", what, address, domain);
+        printf("%s of %p (%s) stopped the process: %s\n", call, address, domain, slabmalloc_status_text(status));
         fflush(stdout);
         abort();
     }
     CHECK_POINTER(s, process.space);
     CHECK(strcmp(domain, "malloc") == 0);
-    stop_reason = what;
+    static char reason[64];
+    bool is_double = status == SLABMALLOC_FREE_DOUBLE && strcmp(call, "free") == 0;
+    snprintf(reason, sizeof(reason), "%s %s", is_double ? "double" : "invalid", call);
+    stop_reason = reason;
     longjmp(survivor, 1);
 }
 

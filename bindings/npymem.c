@@ -105,7 +105,7 @@ ALWAYS_INLINE bool is_live(const heap_view *view, uintptr_t object, size_t bytes
     if (offset >= view->bytes)
         return false;
     slab *s = atomic_load_explicit(&view->slabs[offset / ARENA_UNIT_BYTES], memory_order_acquire);
-    if (s == NULL)
+    if (s == NULL || heap_slab_is_nothing(s))
         return false;
     const slab_geometry *g = &s->sc->geometry;
     size_t index = sc_slot_at(g, object - slab_page(s));

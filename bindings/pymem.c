@@ -203,7 +203,7 @@ static NOINLINE void *realloc_elsewhere(domain *d, void *block, size_t bytes, sl
 static void *realloc_by_another(domain *d, void *block, size_t bytes)
 {
     size_t usable = heap_usable_bytes(the_heap->space, block);
-    if (usable == 0)
+    if (usable == 0 && !heap_is_nothing(the_heap->space, block))
         return realloc_elsewhere(d, block, bytes, SLABMALLOC_FREE_FOREIGN);
     if (heap_fits(usable, bytes))
         return block;

@@ -189,7 +189,7 @@ EXPORT size_t malloc_usable_size(void *block)
     if (block == NULL || s == NULL)
         return 0;
     size_t bytes = heap_usable_bytes(s, block);
-    if (bytes == 0)
+    if (bytes == 0 && !heap_is_nothing(s, block))
         stop("malloc_usable_size", block);
     return bytes;
 }

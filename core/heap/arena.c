@@ -13,8 +13,11 @@
 
 /* 1 TiB; more is for further ranges. */
 #define ARENA_MAX_BYTES ((size_t)1 << 40)
+/* Below a range nobody can write: what runs down from its first page ends there. What runs up ends where the range is not
+ * committed yet, which is why it is committed by single chunks. */
+#define GUARD_BYTES ARENA_CHUNK_BYTES
 
-enum { ALL_UNITS = (1 << ARENA_CHUNK_UNITS) - 1, COMMIT_CHUNKS = 8, LIMIT_SHARE = 8 };
+enum { ALL_UNITS = (1 << ARENA_CHUNK_UNITS) - 1, LIMIT_SHARE = 8 };
 
 /* In the order in which a unit is looked for: memory that is there first, and chunks and spans that are in use already.
  * A chunk that is free as a whole is spare if its span is. */
@@ -47,20 +50,15 @@ static void *reserve(size_t bytes)
     return memory == MAP_FAILED ? NULL : memory;
 }
 
-/* The span of `chunk`, the first that is not committed, can be used from now on, and a few more if the system grants them;
- * false: it does not. */
+/* The span of `chunk`, the first that is not committed, can be used from now on; false: the system does not grant it. */
 static bool commit(arena *a, size_t chunk)
 {
-    size_t least = a->span_chunks, most = max_size(COMMIT_CHUNKS, least);
-    for (size_t count = most; count > 0; count = count > least ? least : 0) {
-        size_t end = min_size(chunk + count, a->chunk_count);
-        char *begin = (char *)a->base + a->committed * ARENA_CHUNK_BYTES;
-        if (mprotect(begin, (end - a->committed) * ARENA_CHUNK_BYTES, PROT_READ | PROT_WRITE) == 0) {
-            a->committed = (uint32_t)end;
-            return true;
-        }
-    }
-    return false;
+    size_t end = min_size(chunk + a->span_chunks, a->chunk_count);
+    char *begin = (char *)a->base + a->committed * ARENA_CHUNK_BYTES;
+    if (mprotect(begin, (end - a->committed) * ARENA_CHUNK_BYTES, PROT_READ | PROT_WRITE) != 0)
+        return false;
+    a->committed = (uint32_t)end;
+    return true;
 }
 
 /* Where address space is limited it is for large objects, stacks and libraries too: a range takes a share. */
@@ -71,19 +69,23 @@ static size_t share_of_address_space(void)
     return is_limited ? max_size(limit.rlim_cur / LIMIT_SHARE, ARENA_CHUNK_BYTES) : SIZE_MAX;
 }
 
-/* `bytes` of addresses that begin at a multiple of `align`; NULL: the system refuses. */
+/* `bytes` of addresses that begin at a multiple of `align`, and GUARD_BYTES below them; NULL: the system refuses. */
 static char *reserve_aligned(size_t bytes, size_t align)
 {
-    char *range = reserve(bytes + align);
-    if (range == NULL)
+    size_t all = GUARD_BYTES + bytes + align;
+    char *reserved = reserve(all);
+    if (reserved == NULL)
         return NULL;
-    char *base = (char *)align_up((uintptr_t)range, align), *end = range + bytes + align;
-    if (base > range)
-        munmap(range, (size_t)(base - range));
-    if (base + bytes != end)
-        munmap(base + bytes, (size_t)(end - base) - bytes);
+    char *base = (char *)align_up((uintptr_t)reserved + GUARD_BYTES, align);
+    char *begin = base - GUARD_BYTES, *end = base + bytes;
+    if (begin > reserved)
+        munmap(reserved, (size_t)(begin - reserved));
+    if (end < reserved + all)
+        munmap(end, (size_t)(reserved + all - end));
     return base;
 }
+
+static void unreserve(char *base, size_t bytes) { munmap(base - GUARD_BYTES, GUARD_BYTES + bytes); }
 
 static bool arena_try(arena *a, size_t bytes, size_t span, bool is_huge)
 {
@@ -96,7 +98,7 @@ static bool arena_try(arena *a, size_t bytes, size_t span, bool is_huge)
     char *tables = base == NULL ? NULL : os_map_guarded(tables_bytes, SLABMALLOC_MIN_PAGE_BYTES);
     if (tables == NULL) {
         if (base != NULL)
-            munmap(base, bytes);
+            unreserve(base, bytes);
         return false;
     }
     huge_refuse(tables, tables_bytes);
@@ -137,7 +139,7 @@ bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes, const huge_u
 
 void arena_end(arena *a)
 {
-    munmap((void *)a->base, a->reserved_bytes);
+    unreserve((char *)a->base, a->reserved_bytes);
     os_unmap_guarded(a->tables, a->tables_bytes);
 }
 

@@ -327,6 +327,8 @@ slabmalloc_status hardened_free(space *s, heap *h, void *object)
     block b;
     slab *own = h != NULL ? heap_own_slab(&h->hardened->view, (uintptr_t)object) : NULL;
     slabmalloc_status status = find_in(s, own != NULL ? own : space_slab_at(s, (uintptr_t)object), object, &b);
+    if (UNLIKELY(own == NULL && b.slab != NULL && heap_slab_is_nothing(b.slab)))
+        return status == SLABMALLOC_OK ? heap_release_remote(s, object) : status;
     if (LIKELY(status == SLABMALLOC_OK))
         status = unseal(s, &b, own != NULL);
     if (UNLIKELY(status != SLABMALLOC_OK))
@@ -344,7 +346,7 @@ slabmalloc_status hardened_free(space *s, heap *h, void *object)
 size_t hardened_usable_bytes(space *s, const void *object)
 {
     block b;
-    if (find(s, object, &b) != SLABMALLOC_OK)
+    if (find(s, object, &b) != SLABMALLOC_OK || (b.slab != NULL && heap_slab_is_nothing(b.slab)))
         return 0;
     size_t bytes = requested_bytes(s, &b, atomic_load_explicit(seal_of(&b), memory_order_relaxed));
     return bytes == SIZE_MAX ? 0 : bytes;

@@ -30,7 +30,7 @@ static size_t guard_bytes(const heap *h)
 /* Where the system can't cut one more mapping in two (vm.max_map_count) there is none. */
 static bool guard_end(const heap *h, void *page, size_t page_bytes, bool is_guard)
 {
-    size_t bytes = guard_bytes(h);
+    size_t bytes = h->is_nothing ? page_bytes : guard_bytes(h);
     return bytes == 0 || os_guard((char *)page + page_bytes - bytes, bytes, is_guard) == 0;
 }
 
@@ -140,7 +140,7 @@ static heap *heap_new(space *s)
     } else {
         h->view.bytes = first->arena.reserved_bytes;
         h->view.small_bytes = ZONE_SMALL_BYTES;
-        h->view.end_bytes = (size_t)h->view.zone->max_bytes + 1;
+        h->view.max_bytes = h->view.zone->max_bytes;
     }
     h->view.zone->watcher = (zone_watcher){.context = h,
                                            .joined = slab_joined,
@@ -148,6 +148,21 @@ static heap *heap_new(space *s)
                                            .drained = heap_note_drained,
                                            .doubled = object_doubled,
                                            .starved = zone_starved};
+    return h;
+}
+
+static heap *heap_make(space *s)
+{
+    heap *h;
+    do
+        h = heap_new(s);
+    while (h == NULL && relieve(s));
+    if (h != NULL) {
+        pthread_mutex_lock(&s->lock);
+        h->next = s->heaps;
+        s->heaps = h;
+        pthread_mutex_unlock(&s->lock);
+    }
     return h;
 }
 
@@ -178,16 +193,7 @@ heap *heap_open(space *s, bool (*is_gone)(uint64_t owner))
     pthread_mutex_unlock(&s->lock);
     if (h != NULL)
         return h;
-    do
-        h = heap_new(s);
-    while (h == NULL && relieve(s));
-    if (h != NULL) {
-        pthread_mutex_lock(&s->lock);
-        h->next = s->heaps;
-        s->heaps = h;
-        pthread_mutex_unlock(&s->lock);
-    }
-    return h;
+    return heap_make(s);
 }
 
 void heap_abandon(heap *h)
@@ -228,8 +234,37 @@ void heap_destroy(heap *h) { space_destroy(h->space); }
 
 /* ---- objects --------------------------------------------------------------------------------------------- */
 
+static bool is_live_in(const slab *s, uintptr_t object)
+{
+    const slab_geometry *g = &s->sc->geometry;
+    size_t index = sc_slot_at(g, object - slab_page(s));
+    return index < g->capacity && !bitset_has(s->local, index) && !bitset_has(slab_remote(s, g), index);
+}
+
+/* An object of no bytes. */
+static void *allocate_nothing(space *s)
+{
+    pthread_mutex_lock(&s->nothing_lock);
+    if (s->nothing == NULL) {
+        s->nothing = heap_make(s);
+        if (s->nothing != NULL)
+            s->nothing->is_nothing = s->nothing->is_busy = true; /* and it gives nothing back: it has no memory */
+    }
+    void *object = s->nothing == NULL ? NULL : sc_allocate(zone_sc_of_size(s->nothing->view.zone, 1));
+    pthread_mutex_unlock(&s->nothing_lock);
+    return object;
+}
+
+bool heap_is_nothing(space *s, const void *object)
+{
+    const slab *found = space_slab_at(s, (uintptr_t)object);
+    return found != NULL && heap_slab_is_nothing(found) && is_live_in(found, (uintptr_t)object);
+}
+
 void *heap_allocate_other(heap *h, size_t bytes)
 {
+    if (bytes == 0)
+        return allocate_nothing(h->space);
     if (UNLIKELY(h->hardened != NULL))
         return hardened_allocate(h, bytes, HEAP_ALIGN_BYTES);
     slabmalloc_sc *sc = heap_sc_of(&h->view, bytes);
@@ -250,7 +285,7 @@ void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
 
 void *heap_allocate_zeroed(heap *h, size_t bytes)
 {
-    if (UNLIKELY(h->hardened != NULL))
+    if (UNLIKELY(h->hardened != NULL) && bytes > 0)
         return hardened_allocate(h, bytes, HEAP_ALIGN_BYTES); /* all that it serves is zero */
     bool is_zero = false;
     void *object = bytes > HEAP_MEDIUM_BYTES ? large_allocate(&h->space->large, bytes, HEAP_ALIGN_BYTES, &is_zero)
@@ -293,14 +328,10 @@ slabmalloc_status heap_free(heap *h, void *object)
     return UNLIKELY(h->hardened != NULL) ? hardened_free(h->space, h, object) : heap_release(h, object);
 }
 
-/* heap_usable_bytes in a slab. */
+/* heap_usable_bytes in a slab of objects that have bytes. */
 static size_t usable_bytes_in(const slab *s, uintptr_t object)
 {
-    const slab_geometry *g = &s->sc->geometry;
-    size_t index = sc_slot_at(g, object - slab_page(s));
-    return index >= g->capacity || bitset_has(s->local, index) || bitset_has(slab_remote(s, g), index)
-               ? 0
-               : g->object_bytes;
+    return is_live_in(s, object) ? s->sc->geometry.object_bytes : 0;
 }
 
 size_t heap_usable_bytes(space *s, const void *object)
@@ -309,7 +340,7 @@ size_t heap_usable_bytes(space *s, const void *object)
         return hardened_usable_bytes(s, object);
     const slab *found = space_slab_at(s, (uintptr_t)object);
     if (found != NULL)
-        return usable_bytes_in(found, (uintptr_t)object);
+        return heap_slab_is_nothing(found) ? 0 : usable_bytes_in(found, (uintptr_t)object);
     return space_range_of(s, (uintptr_t)object) != NULL ? 0 : large_usable_bytes(&s->large, object);
 }
 
@@ -373,11 +404,21 @@ static slabmalloc_status free_moved(heap *h, slab *own, void *object)
     return is_freed ? SLABMALLOC_OK : heap_free(h, object);
 }
 
+/* What had no bytes gets some. */
+static void *reallocate_nothing(heap *h, void *object, size_t bytes, slabmalloc_status *status)
+{
+    void *made = heap_allocate(h, bytes);
+    *status = made != NULL ? heap_free(h, object) : SLABMALLOC_OK;
+    return made;
+}
+
 void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *status)
 {
+    slab *own = heap_own_slab(&h->view, (uintptr_t)object);
+    if (UNLIKELY(own == NULL) && heap_is_nothing(h->space, object))
+        return reallocate_nothing(h, object, bytes, status);
     if (UNLIKELY(h->hardened != NULL))
         return hardened_reallocate(h, object, bytes, status);
-    slab *own = heap_own_slab(&h->view, (uintptr_t)object);
     size_t usable = own != NULL ? usable_bytes_in(own, (uintptr_t)object) : heap_usable_bytes(h->space, object);
     *status = usable == 0 ? diagnose(h->space, object) : SLABMALLOC_OK;
     if (usable == 0 || heap_fits(usable, bytes) || is_in_class(h, usable, bytes))

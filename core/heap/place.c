@@ -54,7 +54,7 @@ heap_place heap_inspect(space *s, const void *pointer)
     const slab *found = space_slab_at(s, address);
     if (found != NULL) {
         heap_place place = in_slab(found, address);
-        if (s->options.is_hardened && place.is_live)
+        if (s->options.is_hardened && place.is_live && !heap_slab_is_nothing(found))
             place.is_live = !hardened_is_freed(s, place.object);
         return place;
     }

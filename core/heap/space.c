@@ -101,6 +101,7 @@ space *space_create(const space_options *options)
         return NULL;
     }
     pthread_mutex_init(&s->lock, NULL);
+    pthread_mutex_init(&s->nothing_lock, NULL);
     atomic_init(&s->range_count, 1);
     return s;
 }
@@ -115,6 +116,7 @@ void space_destroy(space *s)
     for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++)
         range_end(&s->ranges[i]);
     pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->nothing_lock);
     os_unmap_guarded(s, align_up(sizeof(space), os_page_bytes()));
 }
 
@@ -231,6 +233,7 @@ size_t space_trim(space *s)
 
 void space_fork_prepare(space *s)
 {
+    pthread_mutex_lock(&s->nothing_lock);
     pthread_mutex_lock(&s->lock);
     pthread_mutex_lock(&s->large.lock);
 }
@@ -239,6 +242,7 @@ void space_fork_parent(space *s)
 {
     pthread_mutex_unlock(&s->large.lock);
     pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->nothing_lock);
 }
 
 static bool is_lost(const slab *s) { return ((const heap *)s->sc->zone->watcher.context)->state == HEAP_LOST; }
@@ -264,7 +268,7 @@ static void tell_news_again(space *s)
 void space_fork_child(space *s, heap *const *kept, size_t count)
 {
     for (heap *h = s->heaps; h != NULL; h = h->next) {
-        bool is_kept = h->state == HEAP_ABANDONED;
+        bool is_kept = h->state == HEAP_ABANDONED || h->is_nothing;
         for (size_t i = 0; i < count; i++)
             is_kept = is_kept || h == kept[i];
         if (is_kept)

@@ -7,7 +7,7 @@
  * written by the owner of the slab's heap when the page joins or leaves, and read by anyone, without a lock: so an
  * address finds its slab by one comparison and one load. Lock. All else is guarded by `lock`, which is held for short
  * and known times only, but where memory is short, or all of it is to be given back (space_trim). Order:
- * space.lock, then large.lock.
+ * nothing_lock, space.lock, large.lock.
  *
  * Fork. The child has the forking thread alone, and the memory as it was at one moment.
  *   1. space_fork_prepare takes both locks, in that order: what they guard is whole in the child, and they are held
@@ -67,9 +67,11 @@ typedef struct space {
     large_space large;
     _Atomic size_t in_use_bytes; /* of pages */
     struct heap *heaps;          /* all, by next */
-    struct heap *abandoned;      /* those without an owner, by next_abandoned */
-    struct heap *asked;          /* the next whose owner may be gone */
-    _Atomic uint64_t trims;      /* so far */
+    pthread_mutex_t nothing_lock;
+    struct heap *nothing;   /* of objects of no bytes; NULL until there are any [nothing_lock] */
+    struct heap *abandoned; /* those without an owner, by next_abandoned */
+    struct heap *asked;     /* the next whose owner may be gone */
+    _Atomic uint64_t trims; /* so far */
     space_options options;
     huge_use huge;
     _Atomic bool has_roomy;   /* an object has been left in a slot too large for it: memory was refused */

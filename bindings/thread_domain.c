@@ -48,6 +48,13 @@ static void *any(heap *h, size_t bytes, size_t align) { return (void)align, heap
 
 static void *zeroed(heap *h, size_t bytes, size_t align) { return (void)align, heap_allocate_zeroed(h, bytes); }
 
+static void *nothing(heap *h, size_t bytes, size_t align)
+{
+    return (void)bytes, (void)align, heap_allocate_nothing(h->space);
+}
+
+void *thread_domain_allocate_nothing(thread_domain which) { return allocate(which, 0, 1, nothing); }
+
 void *thread_domain_allocate(thread_domain which, size_t bytes) { return allocate(which, bytes, 1, any); }
 
 void *thread_domain_allocate_zeroed(thread_domain which, size_t bytes) { return allocate(which, bytes, 1, zeroed); }

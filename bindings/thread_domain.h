@@ -23,6 +23,8 @@ void *thread_domain_allocate(thread_domain which, size_t bytes);
 void *thread_domain_allocate_zeroed(thread_domain which, size_t bytes);
 /* The same, aligned to `align`, a power of two. */
 void *thread_domain_allocate_aligned(thread_domain which, size_t bytes, size_t align);
+/* An address of its own, with no bytes; NULL: the system refuses. */
+void *thread_domain_allocate_nothing(thread_domain which);
 /* False: it is no block of the heap (NULL is none), and nothing has changed. errno is kept. */
 bool thread_domain_free(thread_domain which, void *block);
 /* The block with at least `bytes`, in place or moved; NULL: the system refuses and the block is as it was, or

@@ -29,8 +29,12 @@ static void *served(void *block) { return UNLIKELY(block == NULL) ? refused() : 
 
 static NOINLINE void *malloc_slowly(size_t bytes) { return served(thread_domain_allocate(THREAD_MALLOC, bytes)); }
 
+static void *malloc_nothing(void) { return served(thread_domain_allocate_nothing(THREAD_MALLOC)); }
+
 static NOINLINE void *malloc_not_small(size_t bytes)
 {
+    if (bytes == 0)
+        return malloc_nothing();
     heap *h = thread_heap;
     slabmalloc_sc *sc = h == NULL ? NULL : heap_sc_of(&h->view, bytes);
     if (UNLIKELY(sc == NULL))
@@ -51,7 +55,7 @@ EXPORT void *calloc(size_t count, size_t bytes)
     size_t total;
     if (__builtin_mul_overflow(count, bytes, &total))
         return refused();
-    return served(thread_domain_allocate_zeroed(THREAD_MALLOC, total));
+    return total == 0 ? malloc_nothing() : served(thread_domain_allocate_zeroed(THREAD_MALLOC, total));
 }
 
 /* `align` is a power of two. */

@@ -106,9 +106,18 @@ static void memory_unmap(heap *h)
         slabmalloc_os_unmap(h, memory_bytes(h->space));
 }
 
+/* Objects of no bytes are so many apart. */
+static const slabmalloc_size_classes nothing_classes = {
+    .count = 1,
+    .base_page_bytes = HEAP_PAGE_BYTES,
+    .large_page_bytes = HEAP_MEDIUM_PAGE_BYTES,
+    .max_base_bytes = HEAP_SMALL_BYTES,
+    .sizes = {HEAP_ALIGN_BYTES},
+};
+
 _Static_assert(sizeof(heap) % _Alignof(hardened) == 0, "what a hardened heap has besides lies behind it");
 
-static heap *heap_new(space *s)
+static heap *heap_new(space *s, bool is_nothing)
 {
     heap *h = memory_map(s);
     if (h == NULL)
@@ -118,12 +127,14 @@ static heap *heap_new(space *s)
         .view = {.base = first->arena.base, .slabs = first->slabs},
         .space = s,
         .hardened = s->options.is_hardened ? (hardened *)(h + 1) : NULL,
+        .is_nothing = is_nothing,
+        .is_busy = is_nothing, /* it gives nothing back: it has no memory */
     };
     for (int i = 0; i < HEAP_TALLIES; i++)
         atomic_init(&h->tallies[i].calls_until_tick, HEAP_CALLS_PER_TICK);
     slabmalloc_pager pager = {.allocate = page_allocate, .release = page_release, .context = h};
     slabmalloc_zone_options options = {
-        .classes = s->options.classes,
+        .classes = is_nothing ? nothing_classes : s->options.classes,
         .pager = &pager,
         .unowned = true,
         .metadata_apart = true,
@@ -140,7 +151,7 @@ static heap *heap_new(space *s)
     } else {
         h->view.bytes = first->arena.reserved_bytes;
         h->view.small_bytes = ZONE_SMALL_BYTES;
-        h->view.max_bytes = h->view.zone->max_bytes;
+        h->view.end_bytes = (size_t)h->view.zone->max_bytes + 1;
     }
     h->view.zone->watcher = (zone_watcher){.context = h,
                                            .joined = slab_joined,
@@ -151,11 +162,11 @@ static heap *heap_new(space *s)
     return h;
 }
 
-static heap *heap_make(space *s)
+static heap *heap_make(space *s, bool is_nothing)
 {
     heap *h;
     do
-        h = heap_new(s);
+        h = heap_new(s, is_nothing);
     while (h == NULL && relieve(s));
     if (h != NULL) {
         pthread_mutex_lock(&s->lock);
@@ -193,7 +204,7 @@ heap *heap_open(space *s, bool (*is_gone)(uint64_t owner))
     pthread_mutex_unlock(&s->lock);
     if (h != NULL)
         return h;
-    return heap_make(s);
+    return heap_make(s, false);
 }
 
 void heap_abandon(heap *h)
@@ -241,16 +252,12 @@ static bool is_live_in(const slab *s, uintptr_t object)
     return index < g->capacity && !bitset_has(s->local, index) && !bitset_has(slab_remote(s, g), index);
 }
 
-/* An object of no bytes. */
-static void *allocate_nothing(space *s)
+void *heap_allocate_nothing(space *s)
 {
     pthread_mutex_lock(&s->nothing_lock);
-    if (s->nothing == NULL) {
-        s->nothing = heap_make(s);
-        if (s->nothing != NULL)
-            s->nothing->is_nothing = s->nothing->is_busy = true; /* and it gives nothing back: it has no memory */
-    }
-    void *object = s->nothing == NULL ? NULL : sc_allocate(zone_sc_of_size(s->nothing->view.zone, 1));
+    if (s->nothing == NULL)
+        s->nothing = heap_make(s, true);
+    void *object = s->nothing == NULL ? NULL : sc_allocate(&s->nothing->view.zone->sc[0]);
     pthread_mutex_unlock(&s->nothing_lock);
     return object;
 }
@@ -263,8 +270,6 @@ bool heap_is_nothing(space *s, const void *object)
 
 void *heap_allocate_other(heap *h, size_t bytes)
 {
-    if (bytes == 0)
-        return allocate_nothing(h->space);
     if (UNLIKELY(h->hardened != NULL))
         return hardened_allocate(h, bytes, HEAP_ALIGN_BYTES);
     slabmalloc_sc *sc = heap_sc_of(&h->view, bytes);
@@ -285,7 +290,7 @@ void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
 
 void *heap_allocate_zeroed(heap *h, size_t bytes)
 {
-    if (UNLIKELY(h->hardened != NULL) && bytes > 0)
+    if (UNLIKELY(h->hardened != NULL))
         return hardened_allocate(h, bytes, HEAP_ALIGN_BYTES); /* all that it serves is zero */
     bool is_zero = false;
     void *object = bytes > HEAP_MEDIUM_BYTES ? large_allocate(&h->space->large, bytes, HEAP_ALIGN_BYTES, &is_zero)

@@ -90,7 +90,7 @@ typedef struct heap_view {
     uintptr_t base;
     size_t bytes;
     slab *_Atomic *slabs;
-    size_t small_bytes, max_bytes; /* ZONE_SMALL_BYTES, and the largest class */
+    size_t small_bytes, end_bytes; /* ZONE_SMALL_BYTES, and one more than the largest class */
 } heap_view;
 
 /* Fields belong to the owner, but for those marked. */
@@ -100,7 +100,7 @@ typedef struct heap {
     struct hardened *hardened;              /* NULL: it is not */
     heap_tally tallies[HEAP_TALLIES];       /* whose is which is the business of whoever serves */
     uint64_t drains;                        /* slabs that changed lists by frees, so far */
-    bool is_nothing;                        /* see heap_is_nothing */
+    bool is_nothing;                        /* see heap_allocate_nothing */
     bool is_busy;                           /* giving back: what drains meanwhile is not the beginning of more */
     bool is_reclaiming;                     /* slabs that others emptied may still have to leave */
     bool is_trimming;                       /* the sweep's round takes what has just changed too */
@@ -167,13 +167,13 @@ ALWAYS_INLINE slabmalloc_sc *heap_sc_of_small(const heap_view *view, size_t byte
     return zone_sc_at(zone, zone->small_table[(bytes - 1) / SLABMALLOC_GRANULE_BYTES]);
 }
 
-/* The same for all sizes; NULL: no class is as large, or `bytes` is 0. [owner] */
+/* The same for all sizes, 0 too; NULL: no class is as large. [owner] */
 ALWAYS_INLINE slabmalloc_sc *heap_sc_of(const heap_view *view, size_t bytes)
 {
-    return LIKELY(bytes - 1 < view->max_bytes) ? zone_sc_of_size(view->zone, bytes) : NULL;
+    return LIKELY(bytes < view->end_bytes) ? zone_sc_of_size(view->zone, bytes) : NULL;
 }
 
-/* At least `bytes` (of 0, an address of its own that nobody can touch), aligned to HEAP_ALIGN_BYTES; NULL: the system refuses. [owner] */
+/* At least `bytes` (0 is served as 1), aligned to HEAP_ALIGN_BYTES; NULL: the system refuses. [owner] */
 ALWAYS_INLINE void *heap_allocate(heap *h, size_t bytes)
 {
     if (UNLIKELY(bytes - 1 >= h->view.small_bytes))
@@ -238,8 +238,10 @@ ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object)
 /* What heap_free and heap_free_remote are where nothing is hardened. */
 slabmalloc_status heap_release(heap *h, void *object);
 slabmalloc_status heap_release_remote(space *s, void *object);
-/* Is it a live object of no bytes? They are slots of a heap that all share, under `nothing_lock`; its slabs are guards as a
- * whole, so that whoever reads or writes one finds out. [any thread] */
+/* An object of no bytes: an address of its own, and whoever reads or writes there finds out. It is a slot in a slab that is a
+ * guard as a whole, of a heap that all share. [any thread] */
+void *heap_allocate_nothing(space *s);
+/* Is it such an object, and live? [any thread] */
 bool heap_is_nothing(space *s, const void *object);
 ALWAYS_INLINE bool heap_slab_is_nothing(const slab *s)
 {

@@ -68,7 +68,7 @@ typedef struct space {
     _Atomic size_t in_use_bytes; /* of pages */
     struct heap *heaps;          /* all, by next */
     pthread_mutex_t nothing_lock;
-    struct heap *nothing;   /* of objects of no bytes; NULL until there are any [nothing_lock] */
+    struct heap *nothing;   /* see heap_allocate_nothing; NULL until it is needed [nothing_lock] */
     struct heap *abandoned; /* those without an owner, by next_abandoned */
     struct heap *asked;     /* the next whose owner may be gone */
     _Atomic uint64_t trims; /* so far */

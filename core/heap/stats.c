@@ -14,12 +14,16 @@ static void count_slab(space_stats *stats, const slab *s)
     size_t free_count = (size_t)bitset_count(&g->shape, s->local) + remote_count;
     uint32_t live = g->capacity - (uint32_t)min_size(free_count, g->capacity);
     stats->remote_frees += remote_count;
+    stats->live_objects += live;
+    if (heap_slab_is_nothing(s)) { /* its objects have no bytes */
+        stats->tail_bytes += g->page_bytes;
+        return;
+    }
     space_class_stats *row = &stats->classes[sc->index];
     row->object_bytes = g->object_bytes;
     row->pages_bytes += g->page_bytes;
     row->live_objects += live;
     row->free_objects += g->capacity - live;
-    stats->live_objects += live;
     stats->live_bytes += (size_t)live * g->object_bytes;
     stats->free_bytes += (size_t)(g->capacity - live) * g->object_bytes;
     stats->tail_bytes += g->page_bytes - (size_t)g->capacity * g->object_bytes;

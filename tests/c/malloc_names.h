@@ -27,5 +27,6 @@
 #define mallopt linked_mallopt
 #define mallinfo linked_mallinfo
 #define mallinfo2 linked_mallinfo2
+#define __register_atfork linked_register_atfork /* sanitizers call it before they are ready for us */
 
 #endif

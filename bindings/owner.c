@@ -89,7 +89,8 @@ const char *owner_check_prepare(owner_check *check)
         return free_threaded_refusal;
     check->main = NULL;
     check->head = &no_interpreter;
-    if (*version < VERSION_3_12)
+    check->is_certain = *version < VERSION_3_12;
+    if (check->is_certain)
         return NULL;
     check->head = &never_main;
     if (*version < VERSION_3_13)

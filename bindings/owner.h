@@ -29,6 +29,7 @@ typedef struct owner_check {
       */
     interpreter *const *head;
     interpreter *main; /* NULL until it exists */
+    bool is_certain;   /* whoever asks is the owner, for ever: all interpreters share one lock */
 } owner_check;
 
 /* Fills `check`; NULL, or why the domains can't be served in this process, as a sentence. */

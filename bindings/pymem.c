@@ -113,13 +113,20 @@ static NOINLINE void *malloc_not_small(domain *d, size_t bytes)
     return UNLIKELY(sc == NULL) ? malloc_slowly(d, bytes) : malloc_from(d, sc, bytes);
 }
 
-static void *hook_malloc(void *context, size_t bytes)
+ALWAYS_INLINE void *malloc_by(domain *d, size_t bytes, bool is_owner)
 {
-    domain *d = context;
-    if (UNLIKELY(bytes - 1 >= d->view.small_bytes) || UNLIKELY(!owner_is_caller_quickly(&owner)))
+    if (UNLIKELY(bytes - 1 >= d->view.small_bytes) || UNLIKELY(!is_owner))
         return malloc_not_small(d, bytes);
     return malloc_from(d, heap_sc_of_small(&d->view, bytes), bytes);
 }
+
+static void *hook_malloc(void *context, size_t bytes)
+{
+    return malloc_by(context, bytes, owner_is_caller_quickly(&owner));
+}
+
+/* For owner_check.is_certain. */
+static void *hook_malloc_by_owner(void *context, size_t bytes) { return malloc_by(context, bytes, true); }
 
 static void *hook_calloc(void *context, size_t count, size_t bytes)
 {
@@ -174,10 +181,9 @@ static NOINLINE void free_otherwise(domain *d, void *block)
     free_slowly(d, block);
 }
 
-static void hook_free(void *context, void *block)
+ALWAYS_INLINE void free_by(domain *d, void *block, bool is_owner)
 {
-    domain *d = context;
-    slab *s = LIKELY(owner_is_caller_quickly(&owner)) ? heap_own_slab(&d->view, (uintptr_t)block) : NULL;
+    slab *s = LIKELY(is_owner) ? heap_own_slab(&d->view, (uintptr_t)block) : NULL;
     if (UNLIKELY(s == NULL)) {
         free_slowly(d, block);
         return;
@@ -186,6 +192,10 @@ static void hook_free(void *context, void *block)
     if (UNLIKELY(!heap_free_quickly(s, (uintptr_t)block)))
         free_otherwise(d, block);
 }
+
+static void hook_free(void *context, void *block) { free_by(context, block, owner_is_caller_quickly(&owner)); }
+
+static void hook_free_by_owner(void *context, void *block) { free_by(context, block, true); }
 
 /* The heap has no such live block: it is another allocator's, or the caller is wrong. */
 static NOINLINE void *realloc_elsewhere(domain *d, void *block, size_t bytes, slabmalloc_status status)
@@ -262,6 +272,10 @@ static void install(pymem_domain which)
     python_allocator_get(python_domains[which], &d->previous);
     python_allocator hooks = {
         .context = d, .malloc = hook_malloc, .calloc = hook_calloc, .realloc = hook_realloc, .free = hook_free};
+    if (owner.is_certain) {
+        hooks.malloc = hook_malloc_by_owner;
+        hooks.free = hook_free_by_owner;
+    }
     python_allocator_set(python_domains[which], &hooks);
     d->is_installed = true;
 }

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""`python benchmarks/services.py`: services under load for minutes, on stock and under `slabmalloc run`, by turns.
+
+Prints a table per service; keeps all raw numbers in a JSON file and draws memory over time. The services are in
+`services/`; README.md says how to read what comes out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import children, commands, report, service_report
+from harness.rounds import in_turns
+from harness.service_runs import SERVICES, Outcome, Service, run
+
+if TYPE_CHECKING:
+    from harness.commands import Command
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PACKAGES = ("slabmalloc", "gunicorn", "flask", "aiohttp", "dask", "distributed", "pandas", "numpy", "pyarrow")
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """The command's words."""
+    parser = argparse.ArgumentParser(prog="python benchmarks/services.py", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=120, help="of load in each run (default: 120)")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of each side (default: 1)")
+    names = ", ".join(service.name for service in SERVICES)
+    parser.add_argument("--only", metavar="NAME", action="append", default=[], help=f"only this service: {names}")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="where the numbers go (default: benchmarks/results)")
+    parser.add_argument("--figures", metavar="FOLDER", type=Path, default=RESULTS, help="where the figures go")
+    return parser.parse_args(words)
+
+
+def obstacle(service: Service) -> str:
+    """Why a service can't be measured here; empty if it can."""
+    missing = [module for module in service.needs if find_spec(module.partition(".")[0]) is None]
+    if service.script and shutil.which("wrk") is None:
+        missing.append("wrk")
+    return f"no {', '.join(missing)} here" if missing else ""
+
+
+def measure(service: Service, sides: list[Command], rounds: int, seconds: float) -> list[Outcome]:
+    """All runs of a service, in turns."""
+    outcomes = []
+    for number, side in in_turns(sides, rounds):
+        print(f"[{service.name}] round {number + 1} on {side.name}", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes.append(run(service, side, seconds, Path(folder)))
+        for line in outcomes[-1].wrong[:5]:
+            print(f"  {line}", file=sys.stderr)
+    return outcomes
+
+
+def main(words: list[str]) -> int:
+    """Exit status 1 if anything was lost or wrong, or a process was not on the library."""
+    args = parse(words)
+    chosen = [service for service in SERVICES if not args.only or service.name in args.only]
+    if not chosen:
+        raise SystemExit(f"no such service; there are: {', '.join(service.name for service in SERVICES)}")
+    sides, failed = children.in_effect(
+        [side for side in commands.commands_of(sys.executable, [])[0] if side.name in (commands.STOCK, commands.OURS)]
+    )
+    if len(sides) < 2:
+        raise SystemExit(f"both sides are needed: {failed or 'slabmalloc is not installed'}")
+    started, load_before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), os.getloadavg()
+    args.figures.mkdir(parents=True, exist_ok=True)
+    seen: dict[str, Any] = {}
+    whole = True
+    for service in chosen:
+        if reason := obstacle(service):
+            print(f"not measured: {service.name}: {reason}")
+            continue
+        outcomes = measure(service, sides, args.rounds, args.seconds)
+        print("\n" + service_report.table(service, outcomes) + "\n", flush=True)
+        broken = [outcome.side for outcome in outcomes if not service_report.is_whole(outcome)]
+        if broken:
+            whole = False
+            print(f"{service.name}: not whole on {', '.join(broken)}")
+        figure = service_report.figure(service, outcomes)
+        (args.figures / f"service-{service.name}.svg").write_text(figure, encoding="utf-8")
+        seen[service.name] = [outcome.record() for outcome in outcomes]
+    machine = report.machine(sides, platform.python_compiler())
+    machine["packages"] = {name: _version(name) for name in PACKAGES}
+    header = {
+        "command": report.command_line("services.py", words),
+        "started": started,
+        "load_average_before": load_before,
+        "machine": machine,
+    }
+    path = args.json or RESULTS / f"services-{started.replace(':', '')}.json"
+    report.write_json(path, header, [], {"services": seen})
+    print(f"raw numbers: {path}")
+    return 0 if whole else 1
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

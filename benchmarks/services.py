@@ -8,6 +8,7 @@ Prints a table per service; keeps all raw numbers in a JSON file and draws memor
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import shutil
@@ -16,8 +17,9 @@ import tempfile
 import time
 from importlib import metadata
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness import children, commands, report, service_report
 from harness.rounds import in_turns
@@ -38,6 +40,14 @@ def parse(words: list[str]) -> argparse.Namespace:
     names = ", ".join(service.name for service in SERVICES)
     parser.add_argument("--only", metavar="NAME", action="append", default=[], help=f"only this service: {names}")
     parser.add_argument("--json", metavar="FILE", type=Path, help="where the numbers go (default: benchmarks/results)")
+    parser.add_argument(
+        "--further",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="numbers to go on from, by further rounds (--rounds 0: tables and figures alone); may be repeated",
+    )
     parser.add_argument("--figures", metavar="FOLDER", type=Path, default=RESULTS, help="where the figures go")
     return parser.parse_args(words)
 
@@ -50,16 +60,30 @@ def obstacle(service: Service) -> str:
     return f"no {', '.join(missing)} here" if missing else ""
 
 
-def measure(service: Service, sides: list[Command], rounds: int, seconds: float) -> list[Outcome]:
-    """All runs of a service, in turns."""
-    outcomes = []
-    for number, side in in_turns(sides, rounds):
+def measure(
+    service: Service, sides: list[Command], rounds: int, seconds: float, before: list[Outcome]
+) -> list[Outcome]:
+    """All runs of a service, in turns, those `before` included."""
+    outcomes = list(before)
+    turns = in_turns(sides, len(before) // len(sides) + rounds)
+    for number, side in islice(turns, len(before), None):
         print(f"[{service.name}] round {number + 1} on {side.name}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             outcomes.append(run(service, side, seconds, Path(folder)))
         for line in outcomes[-1].wrong[:5]:
             print(f"  {line}", file=sys.stderr)
     return outcomes
+
+
+def tell(service: Service, outcomes: list[Outcome], folder: Path) -> bool:
+    """Table and figure; was everything answered, and each process on the library that it should be on?"""
+    print("\n" + service_report.table(service, outcomes) + "\n", flush=True)
+    figure = service_report.figure(service, outcomes)
+    (folder / f"service-{service.name}.svg").write_text(figure, encoding="utf-8")
+    broken = [outcome.side for outcome in outcomes if not service_report.is_whole(outcome)]
+    if broken:
+        print(f"{service.name}: not whole on {', '.join(broken)}")
+    return not broken
 
 
 def main(words: list[str]) -> int:
@@ -75,26 +99,23 @@ def main(words: list[str]) -> int:
         raise SystemExit(f"both sides are needed: {failed or 'slabmalloc is not installed'}")
     started, load_before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), os.getloadavg()
     args.figures.mkdir(parents=True, exist_ok=True)
-    seen: dict[str, Any] = {}
+    seen = {name: runs for path in args.further for name, runs in json.loads(path.read_text())["services"].items()}
     whole = True
     for service in chosen:
         if reason := obstacle(service):
             print(f"not measured: {service.name}: {reason}")
             continue
-        outcomes = measure(service, sides, args.rounds, args.seconds)
-        print("\n" + service_report.table(service, outcomes) + "\n", flush=True)
-        broken = [outcome.side for outcome in outcomes if not service_report.is_whole(outcome)]
-        if broken:
-            whole = False
-            print(f"{service.name}: not whole on {', '.join(broken)}")
-        figure = service_report.figure(service, outcomes)
-        (args.figures / f"service-{service.name}.svg").write_text(figure, encoding="utf-8")
-        seen[service.name] = [outcome.record() for outcome in outcomes]
+        before = [Outcome.of(record) for record in seen.get(service.name, [])]
+        outcomes = measure(service, sides, args.rounds, args.seconds, before)
+        if outcomes:
+            whole &= tell(service, outcomes, args.figures)
+            seen[service.name] = [outcome.record() for outcome in outcomes]
     machine = report.machine(sides, platform.python_compiler())
     machine["packages"] = {name: _version(name) for name in PACKAGES}
     header = {
         "command": report.command_line("services.py", words),
         "started": started,
+        "seconds": args.seconds,
         "load_average_before": load_before,
         "machine": machine,
     }

@@ -102,6 +102,11 @@ class Outcome:
         samples = [[s.at, s.mib, s.processes, s.served] for s in self.samples]
         return {**asdict(self), "samples": samples}
 
+    @staticmethod
+    def of(record: dict[str, Any]) -> Outcome:
+        """What `record` was made from."""
+        return Outcome(**{**record, "samples": [process_tree.Sample(*sample) for sample in record["samples"]]})
+
 
 def run(service: Service, side: Command, seconds: float, folder: Path) -> Outcome:
     """RuntimeError: it does not start, ends with another status than 0, or leaves processes behind."""

@@ -17,10 +17,10 @@ end
 
 function request()
     local kind = math.random(100)
-    if kind <= 62 then return wrk.format("GET", "/item/" .. math.random(0, 59999)) end
+    if kind <= 50 then return wrk.format("GET", "/item/" .. math.random(0, 59999)) end
     if kind <= 95 then return wrk.format("GET", "/search/" .. words[math.random(#words)] .. "/" .. 20 * math.random(0, 200)) end
-    if kind <= 99 then return wrk.format("GET", "/report/" .. math.random(0, 29)) end
-    return wrk.format("GET", "/export/" .. math.random(0, 29))
+    if kind <= 98 then return wrk.format("GET", "/report/" .. math.random(0, 7)) end
+    return wrk.format("GET", "/export/" .. math.random(0, 7))
 end
 
 function done(summary, latency, requests)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from flask import Flask, Response, render_template_string
 
-ITEMS, REVIEWS, GROUPS, PAGES = 60_000, 150_000, 30, 1_500
+ITEMS, REVIEWS, GROUPS, PAGES = 60_000, 150_000, 8, 1_500
 WORDS = [
     f"{head}{tail}"
     for head in ("al", "ber", "cor", "dun", "el", "for", "gar", "hes")

@@ -26,7 +26,7 @@ _SESSION, _TIMES = 3, slice(11, 15)  # members of /proc/PID/stat behind the name
 
 @dataclass
 class Sample:
-    """One look: seconds since the start, MiB, how many processes, and how many of them map the library."""
+    """One look: seconds since the start, MiB, how many processes have memory, and how many of them map the library."""
 
     at: float
     mib: float
@@ -92,11 +92,11 @@ class Tree:
 
     def _sample(self) -> None:
         while not self._stopped.wait(SAMPLE_SECONDS):
-            at, mib, served, pids = self.seconds, 0.0, 0, self.pids()
-            for pid in pids:
-                mib += _pss_mib(pid)
-                served += self.library in _text(pid, "maps")
-            self.samples.append(Sample(round(at, 2), round(mib, 2), len(pids), served))
+            at, pids = self.seconds, self.pids()
+            mib = sum(map(_pss_mib, pids))
+            maps = [text for pid in pids if (text := _text(pid, "maps"))]  # one that ends has none
+            served = sum(self.library in text for text in maps)
+            self.samples.append(Sample(round(at, 2), round(mib, 2), len(maps), served))
 
 
 def start(words: Sequence[str], environment: Mapping[str, str], folder: Path, log: IO[str], library: str) -> Tree:

@@ -59,7 +59,7 @@ def figures_of(outcome: Outcome) -> Figures:
 
 def is_whole(outcome: Outcome) -> bool:
     """Nothing lost, nothing wrong; and in each sample all processes had the library, or on stock none."""
-    late = 1  # a process may be seen between its fork and its exec, or as it ends
+    late = 1  # a process may be seen before its dynamic linker has loaded anything
     served = all((s.processes - s.served <= late) if outcome.side == OURS else s.served == 0 for s in outcome.samples)
     return served and outcome.figures["lost"] == 0 and outcome.figures["wrong"] == 0 and outcome.checks > 0
 

@@ -20,7 +20,7 @@ from typing import Any
 from told import Tally, tell
 
 WORKERS, WAITING, KINDS = 2, 8, 48
-MANY, FEW, WAVE, POOL_SECONDS = 120, 10, 300, 20
+MANY, FEW, WAVE, POOL_SECONDS = 80, 10, 160, 20
 WORDS = [f"{head}{tail}" for head in ("al", "ber", "cor", "dun", "el", "for") for tail in ("an", "ic", "om", "ute")]
 
 

@@ -36,6 +36,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     """The command's words."""
     parser = argparse.ArgumentParser(prog="python benchmarks/services.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=120, help="of load in each run (default: 120)")
+    parser.add_argument("--calm", type=float, default=20, help="of calm after it (default: 20)")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each side (default: 1)")
     names = ", ".join(service.name for service in SERVICES)
     parser.add_argument("--only", metavar="NAME", action="append", default=[], help=f"only this service: {names}")
@@ -60,16 +61,14 @@ def obstacle(service: Service) -> str:
     return f"no {', '.join(missing)} here" if missing else ""
 
 
-def measure(
-    service: Service, sides: list[Command], rounds: int, seconds: float, before: list[Outcome]
-) -> list[Outcome]:
+def measure(service: Service, sides: list[Command], args: argparse.Namespace, before: list[Outcome]) -> list[Outcome]:
     """All runs of a service, in turns, those `before` included."""
     outcomes = list(before)
-    turns = in_turns(sides, len(before) // len(sides) + rounds)
+    turns = in_turns(sides, len(before) // len(sides) + args.rounds)
     for number, side in islice(turns, len(before), None):
         print(f"[{service.name}] round {number + 1} on {side.name}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            outcomes.append(run(service, side, seconds, Path(folder)))
+            outcomes.append(run(service, side, args.seconds, args.calm, Path(folder)))
         for line in outcomes[-1].wrong[:5]:
             print(f"  {line}", file=sys.stderr)
     return outcomes
@@ -106,7 +105,7 @@ def main(words: list[str]) -> int:
             print(f"not measured: {service.name}: {reason}")
             continue
         before = [Outcome.of(record) for record in seen.get(service.name, [])]
-        outcomes = measure(service, sides, args.rounds, args.seconds, before)
+        outcomes = measure(service, sides, args, before)
         if outcomes:
             whole &= tell(service, outcomes, args.figures)
             seen[service.name] = [outcome.record() for outcome in outcomes]

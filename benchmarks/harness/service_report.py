@@ -99,19 +99,21 @@ def _spread(ratios: Sequence[float]) -> str:
 
 
 def figure(service: Service, outcomes: Sequence[Outcome]) -> str:
-    """Memory over time of the first round, a ring where the load ends; the throughput of all rounds in words."""
+    """Memory over time of the first round, a ring where the load ends; in words, medians over all rounds."""
     lines = []
     for name, width in ((STOCK, 2.0), (OURS, 3.0)):
         first = next(o for o in outcomes if o.side == name)
         begin = first.load_begin
         points = [(s.at - begin, s.mib) for s in first.samples if s.at >= begin]
         lines.append(Line(name, COLORS[name], points, [(first.load_end - begin, "")], width))
-    found = {name: [figures_of(o).per_second for o in outcomes if o.side == name] for name in (STOCK, OURS)}
-    ratio = statistics.median(ours / stock for ours, stock in zip(found[OURS], found[STOCK], strict=True))
-    medians = {name: statistics.median(values) for name, values in found.items()}
+    found = {name: [figures_of(o) for o in outcomes if o.side == name] for name in (STOCK, OURS)}
+    rates, each = (
+        [_number(statistics.median(getattr(f, member) for f in found[name])) for name in (STOCK, OURS)]
+        for member in ("per_second", "milliseconds_each")
+    )
     subtitle = (
-        f"{service.unit.capitalize()} a second: {_number(medians[STOCK])} on stock, {_number(medians[OURS])} on "
-        f"slabmalloc ({ratio:.2f}). Memory (PSS) of all processes; ring: the load ends"
+        f"{service.unit.capitalize()} a second: {rates[0]} on stock, {rates[1]} on slabmalloc; "
+        f"processor time of each: {each[0]} and {each[1]} ms. Ring: the load ends"
     )
     return line_chart(lines, service.title, subtitle, "s", "MiB")
 

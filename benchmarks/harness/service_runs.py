@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from harness.process_tree import Tree
 
 FOLDER = Path(__file__).resolve().parent.parent / "services"
-CALM_SECONDS = 20.0
 CHECK_SECONDS = 0.1
 START_SECONDS = 120
 
@@ -108,20 +107,20 @@ class Outcome:
         return Outcome(**{**record, "samples": [process_tree.Sample(*sample) for sample in record["samples"]]})
 
 
-def run(service: Service, side: Command, seconds: float, folder: Path) -> Outcome:
+def run(service: Service, side: Command, seconds: float, calm: float, folder: Path) -> Outcome:
     """RuntimeError: it does not start, ends with another status than 0, or leaves processes behind."""
     outcome, port = Outcome(service.name, side.name), _free_port()
-    words = [word.format(port=port, seconds=seconds, calm=CALM_SECONDS) for word in service.words]
+    words = [word.format(port=port, seconds=seconds, calm=calm) for word in service.words]
     environment = {**side.environment, "SERVICE_FOLDER": str(folder)}
     expected = _expected(service, environment) if service.module else {}
     path = folder / "log"
     with path.open("w+") as log:
         tree = process_tree.start([*side.words, *words], environment, FOLDER, log, PRELOAD_LIBRARY)
-        limit = threading.Timer(START_SECONDS + 2 * seconds + CALM_SECONDS, tree.kill)
+        limit = threading.Timer(START_SECONDS + 2 * seconds + calm, tree.kill)
         limit.start()
         try:
             if service.script:
-                _load_server(service, tree, outcome, seconds, port, expected)
+                _load_server(service, tree, outcome, (seconds, calm), port, expected)
                 tree.unwatch()
                 tree.process.terminate()
             else:
@@ -138,20 +137,20 @@ def run(service: Service, side: Command, seconds: float, folder: Path) -> Outcom
 
 
 def _load_server(
-    service: Service, tree: Tree, outcome: Outcome, seconds: float, port: int, expected: dict[str, int]
+    service: Service, tree: Tree, outcome: Outcome, times: tuple[float, float], port: int, expected: dict[str, int]
 ) -> None:
     _await(tree, port)
     checker = _Checker(port, expected)
     checker.start()
     outcome.load_begin, before = tree.seconds, tree.processor_seconds()
     words = ["wrk", "--threads", "2", "--connections", str(service.connections), "--timeout", "60"]
-    words += ["--duration", f"{seconds:.0f}", "--script", service.script, f"http://127.0.0.1:{port}"]
+    words += ["--duration", f"{times[0]:.0f}", "--script", service.script, f"http://127.0.0.1:{port}"]
     done = subprocess.run(words, cwd=FOLDER, capture_output=True, text=True, check=True)
     outcome.processor_seconds = tree.processor_seconds() - before
     outcome.load_end = tree.seconds
     outcome.figures = json.loads(done.stdout.splitlines()[-1])
     outcome.figures["lost"] = sum(outcome.figures[kind] for kind in ("connect", "read", "write", "status", "timeout"))
-    time.sleep(CALM_SECONDS)
+    time.sleep(times[1])
     checker.stop()
     outcome.checks, outcome.wrong = checker.count, checker.wrong
     outcome.figures["wrong"] = len(checker.wrong)

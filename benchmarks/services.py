@@ -17,16 +17,16 @@ import tempfile
 import time
 from importlib import metadata
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import children, commands, report, service_report
-from harness.rounds import in_turns
+from harness import report, service_report
 from harness.service_runs import SERVICES, Outcome, Service, run
+from slabmalloc.bench import children, commands, machine
+from slabmalloc.bench.figures import in_turn
 
 if TYPE_CHECKING:
-    from harness.commands import Command
+    from slabmalloc.bench.commands import Command
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("slabmalloc", "gunicorn", "flask", "aiohttp", "dask", "distributed", "pandas", "numpy", "pyarrow")
@@ -64,8 +64,8 @@ def obstacle(service: Service) -> str:
 def measure(service: Service, sides: list[Command], args: argparse.Namespace, before: list[Outcome]) -> list[Outcome]:
     """All runs of a service, in turns, those `before` included."""
     outcomes = list(before)
-    turns = in_turns(sides, len(before) // len(sides) + args.rounds)
-    for number, side in islice(turns, len(before), None):
+    first = len(before) // len(sides)
+    for number, side in ((n, side) for n in range(first, first + args.rounds) for side in in_turn(sides, n)):
         print(f"[{service.name}] round {number + 1} on {side.name}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             outcomes.append(run(service, side, args.seconds, args.calm, Path(folder)))
@@ -109,14 +109,13 @@ def main(words: list[str]) -> int:
         if outcomes:
             whole &= tell(service, outcomes, args.figures)
             seen[service.name] = [outcome.record() for outcome in outcomes]
-    machine = report.machine(sides, platform.python_compiler())
-    machine["packages"] = {name: _version(name) for name in PACKAGES}
+    facts = machine.facts({side.name: side.version for side in sides}, platform.python_compiler())
     header = {
-        "command": report.command_line("services.py", words),
+        "command": machine.command_line(["python", "benchmarks/services.py"], words),
         "started": started,
         "seconds": args.seconds,
         "load_average_before": load_before,
-        "machine": machine,
+        "machine": {**facts, "packages": {name: _version(name) for name in PACKAGES}},
     }
     path = args.json or RESULTS / f"services-{started.replace(':', '')}.json"
     report.write_json(path, header, [], {"services": seen})

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from slabmalloc.bench import children
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -93,7 +95,7 @@ class Tree:
     def _sample(self) -> None:
         while not self._stopped.wait(SAMPLE_SECONDS):
             at, pids = self.seconds, self.pids()
-            mib = sum(map(_pss_mib, pids))
+            mib = sum(children.pss_mib(pid) or 0.0 for pid in pids)
             maps = [text for pid in pids if (text := _text(pid, "maps"))]  # one that ends has none
             served = sum(self.library in text for text in maps)
             self.samples.append(Sample(round(at, 2), round(mib, 2), len(maps), served))
@@ -116,13 +118,6 @@ def start(words: Sequence[str], environment: Mapping[str, str], folder: Path, lo
 
 def _stat(pid: int) -> list[str]:
     return _text(pid, "stat").rpartition(")")[2].split()
-
-
-def _pss_mib(pid: int) -> float:
-    for line in _text(pid, "smaps_rollup").splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
 
 
 def _text(pid: int, name: str) -> str:

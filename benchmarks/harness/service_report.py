@@ -10,8 +10,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import report
-from harness.commands import OURS, STOCK
+from slabmalloc.bench.commands import OURS, STOCK
+from slabmalloc.bench.tables import table as markdown
 
 sys.path.append(str(Path(__file__).resolve().parent.parent.parent / "examples"))
 from chart import Line, line_chart
@@ -91,7 +91,7 @@ def table(service: Service, outcomes: Sequence[Outcome]) -> str:
     body.append([f"{service.unit} answered", *counts, "", ""])
     losses = [f"{sum(o.figures['lost'] + o.figures['wrong'] for o in sides[side]):.0f}" for side in (STOCK, OURS)]
     body.append(["lost or wrong", *losses, "", ""])
-    return report.table([service.name, STOCK, OURS, "ratio", "of the rounds"], body)
+    return markdown([service.name, STOCK, OURS, "ratio", "of the rounds"], body)
 
 
 def _spread(ratios: Sequence[float]) -> str:

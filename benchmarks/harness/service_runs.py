@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import process_tree
-from harness.sides import PRELOAD_LIBRARY
+from slabmalloc.process import preload
 
 if TYPE_CHECKING:
-    from harness.commands import Command
     from harness.process_tree import Tree
+    from slabmalloc.bench.commands import Command
 
 FOLDER = Path(__file__).resolve().parent.parent / "services"
 CHECK_SECONDS = 0.1
@@ -115,7 +115,7 @@ def run(service: Service, side: Command, seconds: float, calm: float, folder: Pa
     expected = _expected(service, environment) if service.module else {}
     path = folder / "log"
     with path.open("w+") as log:
-        tree = process_tree.start([*side.words, *words], environment, FOLDER, log, PRELOAD_LIBRARY)
+        tree = process_tree.start([*side.words, *words], environment, FOLDER, log, preload.LIBRARY)
         limit = threading.Timer(START_SECONDS + 2 * seconds + calm, tree.kill)
         limit.start()
         try:

@@ -11,7 +11,7 @@ NATIVE ?= enabled
 
 SOURCES := $(shell find core bindings src -type f -not -path '*/.*' -not -path '*/__pycache__/*') \
     meson.build meson.options pyproject.toml tools/list_files.py
-C_FILES := $(shell find core bindings tests/c tests/misuse tests/preload tests/stress fuzz examples/c benchmarks src -name '*.[ch]' -o -name '*.cc')
+C_FILES := $(shell find core bindings tests/c tests/misuse tests/preload tests/stress tests/suites fuzz examples/c benchmarks src -name '*.[ch]' -o -name '*.cc')
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -46,7 +46,7 @@ $(VENV)/.installed: $(VENV)/.made $(SOURCES)
 	touch $@
 
 # What checks and measures us comes as wheels: nothing is compiled for it.
-$(VENV)/.check $(VENV)/.bench: $(VENV)/.%: $(VENV)/.made pyproject.toml tools/extra.py
+$(VENV)/.check $(VENV)/.bench $(VENV)/.services: $(VENV)/.%: $(VENV)/.made pyproject.toml tools/extra.py
 	$(PIP) --only-binary :all: $$($(BIN)/python tools/extra.py $*)
 	touch $@
 

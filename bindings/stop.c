@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "heap/hardened.h"
 #include "python_allocator.h"
 
 #if defined(__has_include) && __has_include(<execinfo.h>)
@@ -63,6 +64,29 @@ static void describe(char text[TEXT_BYTES], const heap_place *place, size_t insi
     snprintf(text, TEXT_BYTES, "not an address of the heap");
 }
 
+/* Of a hardened space: which byte was written that nobody had asked for; false: none is known. */
+static bool describe_damage(char text[TEXT_BYTES], space *s, const void *object, const heap_place *place, bool is_freed)
+{
+    hardened_trace trace = hardened_trace_of(s, object, is_freed);
+    char name[64];
+    if (place->kind == HEAP_SLOT)
+        snprintf(name, sizeof(name), "slot %zu of a %zu-byte slab", place->slot_index, place->object_bytes);
+    else
+        snprintf(name, sizeof(name), "a large block of %zu bytes", place->object_bytes);
+    if (trace.is_before)
+        snprintf(text, TEXT_BYTES, "what lies before it was written, below %s", name);
+    if (trace.changed == SIZE_MAX)
+        return trace.is_before;
+    if (is_freed)
+        snprintf(text, TEXT_BYTES, "byte %zu of %s was written", trace.changed, name);
+    else if (trace.bytes == SIZE_MAX)
+        snprintf(text, TEXT_BYTES, "what lies behind its at most %zu bytes was written, in %s", trace.changed, name);
+    else
+        snprintf(text, TEXT_BYTES, "byte %zu behind its %zu was written, in %s", trace.changed - trace.bytes + 1,
+                 trace.bytes, name);
+    return true;
+}
+
 /* How far inside the object that holds it. */
 static size_t inside_of(const heap_place *place, const void *address)
 {
@@ -101,10 +125,9 @@ static void write_stack(void)
 }
 
 _Noreturn static void stop(const char *what, const void *address, const char *domain, const heap_place *place,
-                           bool was_free)
+                           const char *text)
 {
-    char text[TEXT_BYTES], slab[96] = "", line[LINE_BYTES];
-    describe(text, place, inside_of(place, address), was_free);
+    char slab[96] = "", line[LINE_BYTES];
     if (place->kind == HEAP_SLOT || place->kind == HEAP_TAIL)
         snprintf(slab, sizeof(slab), "; the slab is %s, %zu of %zu slots live", slab_state(place), place->live_count,
                  place->capacity);
@@ -128,13 +151,19 @@ void stop_process(space *s, const char *call, slabmalloc_status status, const vo
         snprintf(what, sizeof(what), "buffer overflow found at %s", call);
     else
         snprintf(what, sizeof(what), "invalid %s", call);
-    stop(what, address, domain, &place, was_free);
+    char text[TEXT_BYTES];
+    if (status != SLABMALLOC_FREE_OVERFLOWN || !describe_damage(text, s, address, &place, false))
+        describe(text, &place, inside_of(&place, address), was_free);
+    stop(what, address, domain, &place, text);
 }
 
 void stop_at_damage(space *s, const void *object)
 {
     heap_place place = heap_inspect(s, object);
-    stop("write after free", object, "heap", &place, false);
+    char text[TEXT_BYTES];
+    if (!describe_damage(text, s, object, &place, true))
+        describe(text, &place, 0, false);
+    stop("write after free", object, "heap", &place, text);
 }
 
 void stop_at_late_double_free(space *s, const void *object)

@@ -82,8 +82,9 @@ static void render_text(text *t, const row *rows, int count, const space_stats *
     }
     add(t, "  heap     live %.1f MiB in ", mebibytes(stats->live_bytes));
     add_count(t, 0, stats->live_objects);
-    add(t, " blocks, mapped %.1f MiB, peak %.1f MiB, given back %.1f MiB\n", mebibytes(stats->mapped_bytes),
-        mebibytes(stats->peak_mapped_bytes), mebibytes(stats->given_back_bytes));
+    add(t, " blocks, mapped %.1f MiB, peak %.1f MiB, given back %.1f MiB%s\n", mebibytes(stats->mapped_bytes),
+        mebibytes(stats->peak_mapped_bytes), mebibytes(stats->given_back_bytes),
+        stats->is_hardened ? ", hardened" : "");
     resident_memory resident = resident_read();
     if (resident.bytes != 0)
         add(t, "  process  %.1f MiB resident (PSS)", mebibytes(resident.bytes));
@@ -168,6 +169,7 @@ static void render_json(text *t, const row *rows, int count, const space_stats *
     add_field(t, "abandoned_heaps", stats->abandoned_heaps);
     add(t, ", \"huge_pages\": \"%s\"", stats->huge_pages == NULL ? "off" : stats->huge_pages);
     add_field(t, "huge_page_bytes", stats->huge_page_bytes);
+    add(t, ", \"hardened\": %s", stats->is_hardened ? "true" : "false");
     add_resident(t);
     render_json_classes(t, stats);
     add(t, "}\n");

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "heap/hardened.h"
 #include "stop.h"
 
 static struct {
@@ -41,6 +42,15 @@ static void *allocate(thread_domain which, size_t bytes, size_t align,
     if (UNLIKELY(known == NULL))
         thread_heap_done(h);
     errno = reason;
+    return block;
+}
+
+void *thread_domain_allocate_hardened(thread_domain which, heap *h, size_t bytes)
+{
+    int reason = errno;
+    void *block = hardened_allocate(h, bytes, HEAP_ALIGN_BYTES);
+    count_served(h, which, block, bytes);
+    errno = LIKELY(block != NULL) ? reason : ENOMEM;
     return block;
 }
 
@@ -92,6 +102,19 @@ bool thread_domain_free(thread_domain which, void *block)
     else
         atomic_fetch_add_explicit(&domains[which].frees_without_heap, 1, memory_order_relaxed);
     return status == SLABMALLOC_OK;
+}
+
+bool thread_domain_free_hardened(thread_domain which, heap *h, void *block)
+{
+    int reason = errno;
+    slabmalloc_status status = hardened_free(h->space, h, block);
+    errno = reason;
+    if (UNLIKELY(status != SLABMALLOC_OK)) {
+        stop_if_owned(which, h->space, block, "free", status);
+        return false;
+    }
+    heap_count(&h->tallies[which].freed_blocks, 1);
+    return true;
 }
 
 static void *resize(heap *h, thread_domain which, void *block, size_t bytes, bool *is_foreign)

@@ -27,6 +27,9 @@ void *thread_domain_allocate_aligned(thread_domain which, size_t bytes, size_t a
 void *thread_domain_allocate_nothing(thread_domain which);
 /* False: it is no block of the heap (NULL is none), and nothing has changed. errno is kept. */
 bool thread_domain_free(thread_domain which, void *block);
+/* malloc and free on a hardened heap, the caller's: a shorter way, with malloc's errno. */
+void *thread_domain_allocate_hardened(thread_domain which, heap *h, size_t bytes);
+bool thread_domain_free_hardened(thread_domain which, heap *h, void *block);
 /* The block with at least `bytes`, in place or moved; NULL: the system refuses and the block is as it was, or
  * *is_foreign: it is no block of the heap. */
 void *thread_domain_resize(thread_domain which, void *block, size_t bytes, bool *is_foreign);

@@ -36,6 +36,8 @@ static NOINLINE void *malloc_not_small(size_t bytes)
     if (bytes == 0)
         return malloc_nothing();
     heap *h = thread_heap;
+    if (UNLIKELY(h != NULL && h->hardened != NULL))
+        return thread_domain_allocate_hardened(THREAD_MALLOC, h, bytes);
     slabmalloc_sc *sc = h == NULL ? NULL : heap_sc_of(&h->view, bytes);
     if (UNLIKELY(sc == NULL))
         return malloc_slowly(bytes);
@@ -122,7 +124,10 @@ _Noreturn static NOINLINE void stop(const char *call, void *block)
 
 static NOINLINE void free_slowly(void *block)
 {
-    if (!thread_domain_free(THREAD_MALLOC, block) && block != NULL)
+    heap *h = thread_heap;
+    bool is_freed = h != NULL && h->hardened != NULL ? thread_domain_free_hardened(THREAD_MALLOC, h, block)
+                                                     : thread_domain_free(THREAD_MALLOC, block);
+    if (!is_freed && block != NULL)
         stop("free", block);
 }
 

@@ -32,6 +32,7 @@
 #include "heap/heap.h"
 
 #include "base/check.h"
+#include "heap/hardened.h"
 #include "slab/pager.h"
 
 /* A step is a few visits and calls of the system; a tick is so many steps, or those of so much time. */
@@ -208,6 +209,8 @@ static bool sweep(heap *h, uint64_t now_ms)
 /* A round that begins now, and takes what has just changed too. */
 static void begin_trimming(heap *h)
 {
+    if (h->hardened != NULL)
+        hardened_trim(h);
     h->is_trimming = h->is_reclaiming = true;
     h->collects_left = h->view.zone->classes.count;
     h->visits_left = h->space->huge.is_wanted ? 0 : all_units(h->space);
@@ -243,6 +246,8 @@ static void trim_own(heap *h)
     bool was_busy = h->is_busy;
     h->is_busy = true;
     atomic_store_explicit(&h->trim_wanted, false, memory_order_relaxed);
+    if (h->hardened != NULL)
+        hardened_trim(h);
     slabmalloc_zone_collect(h->view.zone);
     reclaim(h, SIZE_MAX, SIZE_MAX);
     uint32_t swept = h->space->huge.is_wanted ? 0 : atomic_load_explicit(&h->space->range_count, memory_order_acquire);

@@ -15,7 +15,7 @@
  *     quarantined  sealed as freed, every other byte is 0
  * and goes round:
  *     slab --lowest first--> pool --at random, if it is still clean--> live --free, if seal and slack are whole-->
- *     quarantined --pushed out at random, if it is still sealed--> clean, and to its slab
+ *     quarantined --pushed out at random, if it is still sealed--> clean, and to the pool or to its slab
  *
  * So a double free finds a seal that is none of a live object; an overflow, be it of one byte, is found when its victim
  * or its culprit is freed; a write after free when the object's turn comes to be served again. From live to quarantined
@@ -36,7 +36,10 @@ enum { HARDENED_SEAL_BYTES = 8, HARDENED_POOL_MOST = 64, HARDENED_QUARANTINE_MOS
  * cache when it is wanted. */
 typedef struct hardened_class {
     uint32_t pool_count, quarantine_count;
+    _Atomic uint32_t held_count; /* objects that are live to the heap, and nobody's; read by anyone */
     uint32_t pool_next, quarantine_next;
+    _Atomic uintptr_t
+        spare; /* the last that left quarantine, clean: the pool's next; 0: none, or it went to its slab */
     uintptr_t pool[HARDENED_POOL_MOST];             /* 0: none there */
     uintptr_t quarantine[HARDENED_QUARANTINE_MOST]; /* the same */
 } hardened_class;
@@ -44,7 +47,8 @@ typedef struct hardened_class {
 /* What a hardened heap has besides, behind it in its memory. Of the owner. */
 typedef struct hardened {
     heap_view view; /* as that of a heap which is not */
-    uint64_t random_state;
+    uint64_t random_state, dice;
+    uint32_t throws_left; /* in `dice` */
     hardened_class classes[HEAP_CLASSES];
 } hardened;
 
@@ -55,11 +59,25 @@ void hardened_begin(heap *h);
 
 /* As the functions of the same names in heap.h. */
 void *hardened_allocate(heap *h, size_t bytes, size_t align);
+void *hardened_allocate_zeroed(heap *h, size_t bytes);
 void *hardened_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *status);
 /* `h`: the caller's heap, or NULL if he has none. */
 slabmalloc_status hardened_free(space *s, heap *h, void *object);
 size_t hardened_usable_bytes(space *s, const void *object);
+/* All that the heap keeps back goes to the slabs: who asks for memory wants it more than surprises for others. [owner] */
+void hardened_trim(heap *h);
 /* Does an object begin there that is clean or quarantined? */
 bool hardened_is_freed(space *s, const void *object);
+
+/* What was written where nothing was asked for. */
+typedef struct hardened_trace {
+    size_t bytes; /* of the block; SIZE_MAX: the seal says so no more, and it was overwritten */
+    size_t
+        changed; /* the first byte of the object that is not as it was left, as far as that is known; SIZE_MAX: none */
+    bool is_before; /* none, but what lies before it is not as it was left */
+} hardened_trace;
+
+/* Of an object that was found overflown, or (`is_freed`) written to after its free. [any thread, at the process's end] */
+hardened_trace hardened_trace_of(space *s, const void *object, bool is_freed);
 
 #endif

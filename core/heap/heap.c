@@ -27,11 +27,13 @@ static size_t guard_bytes(const heap *h)
     return h->hardened != NULL && bytes <= HEAP_PAGE_BYTES / SHARE ? bytes : 0;
 }
 
-/* Where the system can't cut one more mapping in two (vm.max_map_count) there is none. */
+/* The end of the page becomes its guard, or is it no more; false: the system refuses. Pages have one as far as the system's
+ * count of mappings allows. */
 static bool guard_end(const heap *h, void *page, size_t page_bytes, bool is_guard)
 {
     size_t bytes = h->is_nothing ? page_bytes : guard_bytes(h);
-    return bytes == 0 || os_guard((char *)page + page_bytes - bytes, bytes, is_guard) == 0;
+    bool is_left_out = !h->is_nothing && (uintptr_t)page - h->view.base >= h->space->guarded_bytes;
+    return bytes == 0 || is_left_out || os_guard((char *)page + page_bytes - bytes, bytes, is_guard) == 0;
 }
 
 static void *page_allocate(void *context, size_t page_bytes)
@@ -291,7 +293,7 @@ void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
 void *heap_allocate_zeroed(heap *h, size_t bytes)
 {
     if (UNLIKELY(h->hardened != NULL))
-        return hardened_allocate(h, bytes, HEAP_ALIGN_BYTES); /* all that it serves is zero */
+        return hardened_allocate_zeroed(h, bytes);
     bool is_zero = false;
     void *object = bytes > HEAP_MEDIUM_BYTES ? large_allocate(&h->space->large, bytes, HEAP_ALIGN_BYTES, &is_zero)
                                              : heap_allocate(h, bytes);

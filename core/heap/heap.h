@@ -137,6 +137,7 @@ typedef struct space_stats {
     size_t large_objects, large_bytes; /* of the live ones */
     uint64_t large_reused;             /* large objects served from what rested */
     size_t heaps, abandoned_heaps;
+    bool is_hardened;
     size_t huge_page_bytes; /* memory of pages goes back by so many; 0: they are in no huge pages */
     const char *huge_pages; /* "on", "off", or why they are off although they are wanted */
     space_class_stats classes[SPACE_CLASSES];
@@ -250,7 +251,7 @@ ALWAYS_INLINE bool heap_slab_is_nothing(const slab *s)
 /* heap_free for a caller who has no heap of the space. [any thread] */
 slabmalloc_status heap_free_remote(space *s, void *object);
 
-/* Usable bytes of a live object of the space; 0: none begins there. [any thread, for its own objects] */
+/* Usable bytes of a live object of the space; 0: none begins there, or it has none. [any thread, for its own objects] */
 size_t heap_usable_bytes(space *s, const void *object);
 /* Is an object of so many usable bytes left where it is when it is to have `bytes`? A class or two below is not worth
  * the copy; what has grown to a medium size keeps its room to grow, up to a half; a large object keeps little. */

@@ -8,6 +8,8 @@
 
 #include "base/check.h"
 
+enum { MAPPINGS_SHARE = 8 }; /* two mappings each: a quarter of what a process can have */
+
 enum { FIRST_BUCKETS = 256, WASTE_SHARE = 4, LIVE_SHARE = 8 };
 
 /* One step of giving back: about a quarter of a millisecond of the kernel's time. (A huge page takes no longer.) Who takes
@@ -30,6 +32,7 @@ static large_block **find(const large_space *l, uintptr_t address)
 bool large_init(large_space *l, const huge_use *huge, bool is_guarded)
 {
     *l = (large_space){.bucket_count = FIRST_BUCKETS, .huge = *huge, .is_guarded = is_guarded};
+    l->most_guarded = is_guarded ? os_most_mappings() / MAPPINGS_SHARE : 0;
     pthread_mutex_init(&l->lock, NULL);
     store_init(&l->store, is_guarded);
     l->buckets = store_take(&l->store, FIRST_BUCKETS * sizeof(large_block *));
@@ -77,15 +80,54 @@ static void cut_ends(const large_space *l, size_t bytes, uintptr_t begin, uintpt
         huge_cut(end - 1);
 }
 
-static void *map(const large_space *l, size_t bytes, size_t align)
+/* Fresh memory of `bytes` for the block; false: the system refuses. */
+static bool map(large_space *l, large_block *b, size_t bytes, size_t align)
 {
-    return l->is_guarded ? os_map_guarded(bytes, align) : slabmalloc_os_map(bytes, align, false);
+    b->is_guarded = l->is_guarded && l->guarded_count < l->most_guarded;
+    b->address = (uintptr_t)(b->is_guarded ? os_map_guarded(bytes, align) : slabmalloc_os_map(bytes, align, false));
+    l->guarded_count += b->address != 0 && b->is_guarded;
+    return b->address != 0;
 }
 
-static int unmap(const large_space *l, const large_block *b)
+static int unmap(large_space *l, const large_block *b)
 {
-    return l->is_guarded ? os_unmap_guarded((void *)b->address, b->bytes)
-                         : slabmalloc_os_unmap((void *)b->address, b->bytes);
+    int reason = b->is_guarded ? os_unmap_guarded((void *)b->address, b->bytes)
+                               : slabmalloc_os_unmap((void *)b->address, b->bytes);
+    l->guarded_count -= reason == 0 && b->is_guarded;
+    return reason;
+}
+
+/* ---- fences ---------------------------------------------------------------------------------------------- */
+
+/* The oldest addresses are free again. (Where the system can't cut them out of a mapping they stay what they are.) */
+static size_t unfence(large_space *l)
+{
+    large_fence *oldest = &l->fences[l->next_fence], gone = *oldest;
+    *oldest = (large_fence){.address = 0};
+    l->next_fence = (l->next_fence + 1) % LARGE_FENCES;
+    if (gone.address != 0)
+        os_unmap_guarded((void *)gone.address, gone.bytes);
+    return gone.bytes;
+}
+
+static size_t unfence_all(large_space *l)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < LARGE_FENCES; i++)
+        bytes += unfence(l);
+    return bytes;
+}
+
+/* A guarded block's memory goes back, its addresses later; false: the system can't do so. */
+static bool fence(large_space *l, const large_block *b)
+{
+    if (os_fence((void *)b->address, b->bytes) != 0)
+        return false;
+    size_t place = l->next_fence;
+    unfence(l);
+    l->fences[place] = (large_fence){b->address, b->bytes};
+    l->guarded_count--;
+    return true;
 }
 
 /* slabmalloc_os_remap of a block. */
@@ -141,7 +183,7 @@ static size_t rest_unmap(large_space *l, large_block *b)
     rest_end(l, b);
     cut_ends(l, b->bytes, b->address, b->address + held);
     leave_trace(l, b, false);
-    if (unmap(l, b) == 0) {
+    if (b->is_guarded ? fence(l, b) : unmap(l, b) == 0) {
         record_delete(l, b);
     } else {
         if (slabmalloc_os_purge((void *)b->address, b->bytes) == 0)
@@ -156,7 +198,10 @@ static size_t rest_unmap(large_space *l, large_block *b)
 }
 
 /* Makes room for what the system refuses. False: nothing rests, or nothing of it goes. */
-static bool rest_yields(large_space *l) { return l->oldest != NULL && rest_unmap(l, l->oldest) > 0; }
+static bool rest_yields(large_space *l)
+{
+    return unfence_all(l) > 0 || (l->oldest != NULL && rest_unmap(l, l->oldest) > 0);
+}
 
 /* A step of giving back: the last bytes of the block, from an address on that cuts no huge page, or all of it if there are not
  * more. Returns the bytes that went. */
@@ -286,13 +331,11 @@ static large_block *fresh_take(large_space *l, size_t bytes, size_t align)
     if (b == NULL)
         return NULL;
     align = max_size(align, SLABMALLOC_MIN_PAGE_BYTES);
-    b->address = may_be_huge(l, bytes) ? (uintptr_t)map(l, bytes, max_size(align, l->huge.bytes)) : 0;
-    if (b->address == 0)
-        do
-            b->address = (uintptr_t)map(l, bytes, align);
-        while (b->address == 0 && rest_yields(l));
+    bool is_mapped = may_be_huge(l, bytes) && map(l, b, bytes, max_size(align, l->huge.bytes));
+    while (!is_mapped && !(is_mapped = map(l, b, bytes, align)) && rest_yields(l))
+        ;
     b->bytes = b->purged_bytes = bytes;
-    if (b->address == 0) {
+    if (!is_mapped) {
         record_delete(l, b);
         return NULL;
     }
@@ -417,6 +460,7 @@ size_t large_trim(large_space *l)
     pthread_mutex_lock(&l->lock);
     while (l->oldest != NULL)
         bytes += rest_unmap(l, l->oldest);
+    bytes += unfence_all(l);
     pthread_mutex_unlock(&l->lock);
     return bytes;
 }

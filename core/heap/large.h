@@ -28,6 +28,7 @@ typedef struct large_block {
     size_t bytes;
     size_t purged_bytes; /* while it is not live: so many of its last bytes have no memory */
     uint64_t freed_ms;
+    bool is_guarded;
 } large_block;
 
 /* Where a block was, for messages about those who still have its address. */
@@ -39,12 +40,23 @@ typedef struct large_trace {
 
 enum { LARGE_TRACES = 16 };
 
+/* Addresses that were a block's, which nobody can touch and nobody gets for a while. */
+typedef struct large_fence {
+    uintptr_t address; /* 0: none */
+    size_t bytes;
+} large_fence;
+
+enum { LARGE_FENCES = 64 };
+
 typedef struct large_space {
     pthread_mutex_t lock;
     store store;
     huge_use huge;
     large_block **buckets; /* by address: live blocks */
     bool is_guarded;
+    size_t guarded_count, most_guarded; /* blocks between guards */
+    large_fence fences[LARGE_FENCES];   /* addresses of guarded blocks that are freed, in a ring from next_fence on */
+    size_t next_fence;
     size_t bucket_count, live_count;
     large_block *unused;
     large_block *newest, *oldest; /* resting ones */
@@ -55,7 +67,8 @@ typedef struct large_space {
     size_t trace_count;
 } large_space;
 
-/* `is_guarded`: each block lies between guards, keeps its size, and is unmapped at its free (see large_rest). */
+/* `is_guarded`: each block, up to as many as the system can part, lies between guards, keeps its size, and loses its memory
+ * at its free (see large_rest). */
 bool large_init(large_space *l, const huge_use *huge, bool is_guarded);
 /* Every block goes back to the system, live ones too. */
 void large_end(large_space *l);

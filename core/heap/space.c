@@ -27,9 +27,9 @@ enum { REST_UNITS = 1024, REST_SHARE = 8 };
 
 /* ---- ranges ---------------------------------------------------------------------------------------------- */
 
-static bool range_init(range *r, size_t reserve_bytes, size_t least_bytes, const huge_use *huge)
+static bool range_init(range *r, size_t reserve_bytes, size_t least_bytes, const space *s)
 {
-    if (!arena_init(&r->arena, reserve_bytes, least_bytes, huge))
+    if (!arena_init(&r->arena, reserve_bytes, least_bytes, &s->huge))
         return false;
     size_t units = r->arena.reserved_bytes / ARENA_UNIT_BYTES;
     r->tables_bytes = align_up(units * (sizeof(slab *) + 2 * sizeof(uint16_t)), SLABMALLOC_MIN_PAGE_BYTES);
@@ -57,7 +57,7 @@ static bool range_add(space *s)
     uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
     const arena *last = &s->ranges[count - 1].arena;
     if (count >= s->options.max_ranges || arena_fresh(last) < last->chunk_count ||
-        !range_init(&s->ranges[count], s->ranges[0].arena.reserved_bytes, RESERVE_LEAST_BYTES, &s->huge))
+        !range_init(&s->ranges[count], s->ranges[0].arena.reserved_bytes, RESERVE_LEAST_BYTES, s))
         return false;
     atomic_store_explicit(&s->range_count, count + 1, memory_order_release);
     return true;
@@ -91,7 +91,7 @@ space *space_create(const space_options *options)
         hardened_init(s);
     }
     size_t reserve = options->reserve_bytes == 0 ? RESERVE_BYTES : options->reserve_bytes;
-    if (!range_init(&s->ranges[0], reserve, RESERVE_LEAST_BYTES, &s->huge)) {
+    if (!range_init(&s->ranges[0], reserve, RESERVE_LEAST_BYTES, s)) {
         os_unmap_guarded(s, bytes);
         return NULL;
     }

@@ -42,6 +42,13 @@ typedef struct range {
 
 struct space;
 
+/* What nobody outside can know: of hardened.h, drawn once. */
+typedef struct space_secrets {
+    uint64_t address, state; /* of the hash in a seal */
+    uint64_t slack;          /* what a slack is written under */
+    uint64_t fill;           /* eight bytes, all the same */
+} space_secrets;
+
 typedef struct space_options {
     size_t reserve_bytes;     /* of the first range; 0: 64 GiB, halved until the system grants it */
     uint32_t max_ranges;      /* 1 ... SPACE_MAX_RANGES */
@@ -59,7 +66,8 @@ typedef struct space_options {
 } space_options;
 
 typedef struct space {
-    uint64_t secrets[2]; /* of hardened.h, for ever */
+    space_secrets secrets;
+    size_t guarded_bytes; /* of the first range: pages there have guards */
     _Atomic uint64_t damages;
     pthread_mutex_t lock;
     range ranges[SPACE_MAX_RANGES];

@@ -4,6 +4,7 @@
  * are read as they are, so what other threads do meanwhile may be in the sum or not; of the caller's own heaps, and of
  * all heaps when no other thread runs, it is exact.
  */
+#include "heap/hardened.h"
 #include "heap/heap.h"
 
 static void count_slab(space_stats *stats, const slab *s)
@@ -45,10 +46,28 @@ static void count_range(space_stats *stats, const range *r)
     stats->bookkeeping_bytes += a->tables_bytes + r->tables_bytes;
 }
 
+/* What a hardened heap keeps back is live to its slabs alone. */
+static void count_held(space_stats *stats, const heap *h)
+{
+    for (uint32_t i = 0; h->hardened != NULL && i < h->view.zone->classes.count; i++) {
+        space_class_stats *row = &stats->classes[i];
+        const hardened_class *c = &h->hardened->classes[i];
+        size_t held = atomic_load_explicit(&c->held_count, memory_order_relaxed);
+        held += atomic_load_explicit(&c->spare, memory_order_relaxed) != 0;
+        held = min_size(held, row->live_objects);
+        row->live_objects -= held;
+        row->free_objects += held;
+        stats->live_objects -= held;
+        stats->live_bytes -= held * row->object_bytes;
+        stats->free_bytes += held * row->object_bytes;
+    }
+}
+
 static void count_heaps(space_stats *stats, const space *s)
 {
     for (const heap *h = s->heaps; h != NULL; h = h->next) {
         stats->heaps++;
+        count_held(stats, h);
         stats->abandoned_heaps += h->state == HEAP_ABANDONED;
         stats->given_back_bytes += atomic_load_explicit(&h->swept_bytes, memory_order_relaxed);
         stats->bookkeeping_bytes += slabmalloc_zone_bookkeeping_bytes(h->view.zone);
@@ -60,6 +79,7 @@ static void count_heaps(space_stats *stats, const space *s)
 space_stats space_statistics(space *s)
 {
     space_stats stats = {
+        .is_hardened = s->options.is_hardened,
         .huge_page_bytes = s->huge.is_wanted ? s->huge.bytes : 0,
         .huge_pages = s->huge.is_wanted         ? "on"
                       : s->huge_refusal != NULL ? s->huge_refusal

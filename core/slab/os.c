@@ -4,7 +4,9 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
@@ -120,6 +122,18 @@ void *slabmalloc_os_map_file(int fd, uint64_t offset, size_t bytes, size_t align
     return aligned;
 }
 
+size_t os_most_mappings(void)
+{
+    enum { USUAL = 65530, DIGITS = 24 };
+    char text[DIGITS] = {0};
+    int kept = errno, file = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? -1 : read(file, text, DIGITS - 1);
+    if (file >= 0)
+        close(file);
+    errno = kept;
+    return length > 0 ? strtoul(text, NULL, 10) : USUAL;
+}
+
 void *os_map_guarded(size_t bytes, size_t align)
 {
     size_t guard = os_page_bytes();
@@ -155,6 +169,14 @@ int os_unmap_guarded(void *memory, size_t bytes)
 int os_guard(void *memory, size_t bytes, bool is_guard)
 {
     int kept = errno, reason = mprotect(memory, bytes, is_guard ? PROT_NONE : PROT_READ | PROT_WRITE) == 0 ? 0 : errno;
+    errno = kept;
+    return reason;
+}
+
+int os_fence(void *memory, size_t bytes)
+{
+    int kept = errno, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    int reason = mmap(memory, bytes, PROT_NONE, flags, -1, 0) != MAP_FAILED ? 0 : errno;
     errno = kept;
     return reason;
 }

@@ -33,11 +33,15 @@ void os_random(uint64_t *words, size_t count);
 /* How many of the bytes (whole OS pages) have memory now, or all if the system does not say. */
 size_t os_resident_bytes(void *memory, size_t bytes);
 
+/* How many mappings the system lets a process have; a guard parts one in two, or is one more. */
+size_t os_most_mappings(void);
 /* Memory between two guards, OS pages that nobody can touch; aligned to `align`. NULL: the system refuses. */
 void *os_map_guarded(size_t bytes, size_t align);
 int os_unmap_guarded(void *memory, size_t bytes);
 /* The memory becomes a guard, or is none any more; errno or 0. */
 int os_guard(void *memory, size_t bytes, bool is_guard);
+/* The memory becomes a guard for good, until it is unmapped; what it held goes back. errno or 0. */
+int os_fence(void *memory, size_t bytes);
 
 /* As slabmalloc_os_remap, for memory that grows. Where it has to move, to an address that lies to multiples of `align`, a
  * power of two, as the old one does, or at one if it was shorter than that: so huge pages stay what they are. (Where

@@ -85,9 +85,19 @@ static inline bool check_pointer(const void *actual, const void *expected, const
 
 static inline const char *check_status_name(slabmalloc_status status)
 {
-    static const char *const names[] = {
-        "OK",          "OUT_OF_MEMORY",   "INVALID_LAYOUT", "FREE_FOREIGN", "FREE_WRONG_CLASS", "FREE_INTERIOR",
-        "FREE_DOUBLE", "PAGE_MISALIGNED", "PAGE_SIZE",      "PAGE_IN_USE",  "PAGE_UNREADABLE",  "PAGE_CLASS"};
+    static const char *const names[] = {"OK",
+                                        "OUT_OF_MEMORY",
+                                        "INVALID_LAYOUT",
+                                        "FREE_FOREIGN",
+                                        "FREE_WRONG_CLASS",
+                                        "FREE_INTERIOR",
+                                        "FREE_DOUBLE",
+                                        "PAGE_MISALIGNED",
+                                        "PAGE_SIZE",
+                                        "PAGE_IN_USE",
+                                        "PAGE_UNREADABLE",
+                                        "PAGE_CLASS",
+                                        "FREE_OVERFLOWN"};
     return (size_t)status < sizeof names / sizeof *names ? names[status] : "no status";
 }
 

@@ -33,5 +33,19 @@ def test_malloc_while_the_system_refuses(build: Callable[..., str], faults: str,
     refusals(build, faults, case)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        "addresses_are_granted_and_no_memory",
+        "threads_start_without_memory",
+        "children_are_made_without_memory",
+        pytest.param("one_request_is_refused", marks=pytest.mark.slow),
+        pytest.param("all_from_one_on_are_refused", marks=pytest.mark.slow),
+    ],
+)
+def test_hardened_malloc_while_the_system_refuses(build: Callable[..., str], faults: str, case: str) -> None:
+    refusals(build, faults, case, SLABMALLOC_HARDENED="1")
+
+
 def test_malloc_while_the_system_refuses_from_the_start(build: Callable[..., str], faults: str) -> None:
     refusals(build, faults, FROM_THE_START, FAULTS=f"7 1 {2**63} 12")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slabmalloc.process import start_file
-from slabmalloc.process.domains import refusals
+from slabmalloc.process.domains import refusals, stats
 from slabmalloc.process.preload import is_preloaded
 
 if TYPE_CHECKING:
@@ -57,7 +57,12 @@ def findings() -> dict[str, dict[str, Value]]:
     ['domains', 'interpreter', 'machine', 'slabmalloc', 'start_file']
     """
     return {
-        "slabmalloc": {"version": version(), "form": _form(), "huge_pages": _huge_pages()},
+        "slabmalloc": {
+            "version": version(),
+            "form": _form(),
+            "hardened": stats().hardened,
+            "huge_pages": _huge_pages(),
+        },
         "start_file": _start_file(),
         "interpreter": _interpreter(),
         "machine": _machine(),

@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument(
         "--hardened",
         action="store_true",
-        help="find overflows and writes after free too, for about twice the time of an allocation (default: no)",
+        help="find overflows and writes after free too, for several times the time of an allocation (default: no)",
     )
     words.add_argument(
         "--huge-pages",

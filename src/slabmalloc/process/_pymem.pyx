@@ -38,6 +38,7 @@ cdef extern from "heap/heap.h" nogil:
         size_t abandoned_heaps
         size_t huge_page_bytes
         const char *huge_pages
+        bint is_hardened
         space_class_stats classes[128]
     space_stats space_statistics(space *s)
     bint heap_owns(space *s, const void *object)
@@ -145,6 +146,7 @@ def counters():
     per_domain = {DOMAINS[index]: rows[index] for index in range(<int>PROCESS_DOMAINS) if is_served[index]}
     heap = dict(total)
     heap["huge_pages"] = total.huge_pages.decode()
+    heap["hardened"] = bool(heap.pop("is_hardened"))
     heap["classes"] = [dict(row) for row in total.classes[:SPACE_CLASSES] if row.object_bytes]
     return per_domain, heap
 

@@ -87,6 +87,8 @@ class ProcessStats:
     """Whether pages are put into them: on, off, or why not although that is asked for."""
     huge_page_bytes: int = 0
     """If they are: memory of pages comes and goes by so much."""
+    hardened: bool = False
+    """Whether blocks are sealed, zeroed and kept back, and guarded: `--hardened`, SLABMALLOC_HARDENED=1."""
     classes: tuple[SizeClassStats, ...] = ()
     """For each size of which there are slabs."""
     resident_bytes: int | None = None

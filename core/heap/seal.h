@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What lies behind a block of a hardened heap, floor 3: the slack, the seal, and what they say. See hardened.h for the states of
+ * an object. All of it is on the path of each malloc and free, and inline.
+ */
+#ifndef SLABMALLOC_HEAP_SEAL_H
+#define SLABMALLOC_HEAP_SEAL_H
+
+#include <string.h>
+
+#include "heap/hardened.h"
+
+/* So much of the slack is filled, from its beginning on. */
+enum { FILL_BYTES = 32 };
+
+/* The slack of an object is less than a medium page, and of a large one less than an OS page. */
+enum { SLACK_BITS = 24 };
+#define SLACK_MASK ((UINT64_C(1) << SLACK_BITS) - 1)
+
+enum { LIVE = 1, FREED = 2 };
+
+_Static_assert(HEAP_MEDIUM_PAGE_BYTES <= SLACK_MASK, "a slack fits its bits");
+
+typedef struct block {
+    uintptr_t object;
+    size_t bytes; /* of the object */
+    slab *slab;   /* NULL: it is a large one */
+} block;
+
+ALWAYS_INLINE _Atomic uint64_t *seal_of(const block *b)
+{
+    return (_Atomic uint64_t *)(b->object + b->bytes - HARDENED_SEAL_BYTES);
+}
+
+ALWAYS_INLINE uint64_t fold(uint64_t a, uint64_t b)
+{
+#ifdef __SIZEOF_INT128__
+    __extension__ typedef unsigned __int128 wide;
+    wide product = (wide)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+#else
+    uint64_t state = a + hash_multiply(b);
+    return random_next(&state) ^ hash_multiply(state ^ b);
+#endif
+}
+
+ALWAYS_INLINE uint64_t seal_for(const space *s, uintptr_t object, size_t slack, unsigned state)
+{
+    uint64_t hash = fold(object ^ s->secrets.address, ((uint64_t)slack << 2 | state) ^ s->secrets.state);
+    return (hash & ~SLACK_MASK) | (slack ^ s->secrets.slack);
+}
+
+/* ---- the slack's first bytes ------------------------------------------------------------------------------- */
+
+ALWAYS_INLINE uint64_t load(const char *from, size_t bytes)
+{
+    uint64_t value = 0;
+    memcpy(&value, from, bytes);
+    return value;
+}
+
+/* Words that overlap, all bytes of `fill` being the same: this is on every path, and short. */
+ALWAYS_INLINE void fill_slack(char *slack, size_t bytes, uint64_t fill)
+{
+    if (bytes >= 8) {
+        bytes = min_size(bytes, FILL_BYTES);
+        memcpy(slack, &fill, 8);
+        memcpy(slack + bytes - 8, &fill, 8);
+        if (bytes > 16) {
+            memcpy(slack + 8, &fill, 8);
+            memcpy(slack + bytes - 16, &fill, 8);
+        }
+    } else if (bytes >= 4) {
+        memcpy(slack, &fill, 4);
+        memcpy(slack + bytes - 4, &fill, 4);
+    } else if (bytes > 0) {
+        slack[0] = slack[bytes / 2] = slack[bytes - 1] = (char)fill;
+    }
+}
+
+ALWAYS_INLINE bool is_filled(const char *slack, size_t bytes, uint64_t fill)
+{
+    if (bytes >= 8) {
+        bytes = min_size(bytes, FILL_BYTES);
+        uint64_t wrong = (load(slack, 8) ^ fill) | (load(slack + bytes - 8, 8) ^ fill);
+        if (bytes > 16)
+            wrong |= (load(slack + 8, 8) ^ fill) | (load(slack + bytes - 16, 8) ^ fill);
+        return wrong == 0;
+    }
+    if (bytes >= 4)
+        return ((load(slack, 4) ^ load(slack + bytes - 4, 4)) | (load(slack, 4) ^ (fill & UINT32_MAX))) == 0;
+    return bytes == 0 || (slack[0] == (char)fill && slack[bytes / 2] == (char)fill && slack[bytes - 1] == (char)fill);
+}
+
+/* ---- blocks ----------------------------------------------------------------------------------------------- */
+
+ALWAYS_INLINE void seal(const space *s, const block *b, size_t bytes)
+{
+    size_t slack = b->bytes - HARDENED_SEAL_BYTES - bytes;
+    fill_slack((char *)b->object + bytes, slack, s->secrets.fill);
+    atomic_store_explicit(seal_of(b), seal_for(s, b->object, slack, LIVE), memory_order_relaxed);
+}
+
+/* The bytes that were asked for; SIZE_MAX: it is not sealed as live. */
+ALWAYS_INLINE size_t requested_bytes(const space *s, const block *b, uint64_t found)
+{
+    size_t slack = (size_t)((found ^ s->secrets.slack) & SLACK_MASK), room = b->bytes - HARDENED_SEAL_BYTES;
+    return slack <= room && found == seal_for(s, b->object, slack, LIVE) ? room - slack : SIZE_MAX;
+}
+
+/* Are the first bytes behind the requested ones what they were made? */
+ALWAYS_INLINE bool is_whole(const space *s, const block *b, size_t bytes)
+{
+    return is_filled((const char *)b->object + bytes, b->bytes - HARDENED_SEAL_BYTES - bytes, s->secrets.fill);
+}
+
+/* Does what lies before a block in a slab end as an object must? Whoever wrote below the block, or beyond the one before,
+ * has overwritten its seal. */
+ALWAYS_INLINE bool is_whole_before(const space *s, const block *b)
+{
+    if ((b->object & b->slab->sc->offset_mask) == 0)
+        return true; /* what lies there is a guard */
+    block before = {.object = b->object - b->bytes, .bytes = b->bytes};
+    uint64_t found = atomic_load_explicit(seal_of(&before), memory_order_relaxed);
+    return found == 0 || requested_bytes(s, &before, found) != SIZE_MAX ||
+           found == seal_for(s, before.object, 0, FREED);
+}
+
+/* `memory` and `bytes` are multiples of 16. */
+ALWAYS_INLINE bool is_zero(const void *memory, size_t bytes)
+{
+    typedef uint64_t pair __attribute__((vector_size(16), may_alias));
+    const pair *at = memory, *end = (const pair *)((const char *)memory + bytes);
+    pair found = bytes % (2 * sizeof(pair)) != 0 ? *at++ : (pair){0, 0};
+    for (; at < end; at += 2)
+        found |= at[0] | at[1];
+    return (found[0] | found[1]) == 0;
+}
+
+/* What is wrong with a block that is not sealed as live. A seal of 0 may be one that was overwritten. */
+static inline slabmalloc_status fault_of(const space *s, const block *b, uint64_t found)
+{
+    bool is_clean = found == 0 && is_zero((const void *)b->object, b->bytes);
+    return is_clean || found == seal_for(s, b->object, 0, FREED) ? SLABMALLOC_FREE_DOUBLE : SLABMALLOC_FREE_OVERFLOWN;
+}
+
+#endif

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Hardened heaps: what nobody can touch, how far guards go, large blocks and objects of no bytes, memory that the system
+ * refuses, and the fork of a process.
+ */
+#include "hardened_fixture.h"
+#include "limits.h"
+
+static size_t os_page(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+
+/* With OS pages of 16 KiB and more slabs have no guards. */
+static bool has_slab_guards(void) { return os_page() <= HEAP_PAGE_BYTES / 8; }
+
+/* The first byte behind [begin, begin + bytes) and the last before it are guarded, what lies within is not. */
+static void check_guarded(const void *begin, size_t bytes)
+{
+    char *first = (char *)(uintptr_t)begin, *end = first + (bytes + os_page() - 1) / os_page() * os_page();
+    CHECK(touch_kills(first - 1, false));
+    CHECK(touch_kills(end, false));
+    CHECK(!touch_kills(first, true));
+    CHECK(!touch_kills(end - 1, true));
+}
+
+static void around_slabs(void)
+{
+    space *s = hardened_space_new(0);
+    heap *h = heap_of(s);
+    static const size_t sizes[] = {1, 100, 3000, 16000, 50000};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes && has_slab_guards(); i++) {
+        const slab *found = space_slab_at(s, (uintptr_t)heap_allocate(h, sizes[i]));
+        const slab_geometry *g = &found->sc->geometry;
+        char *end = (char *)slab_page(found) + g->page_bytes;
+        CHECK(touch_kills(end - 1, false));
+        CHECK(touch_kills(end - os_page(), true));
+        CHECK(!touch_kills(end - os_page() - 1, true));
+        CHECK((size_t)g->capacity * g->object_bytes <= g->page_bytes - os_page());
+    }
+    const arena *a = &s->ranges[0].arena;
+    CHECK(touch_kills((char *)a->base - 1, false)); /* before the first page */
+    CHECK(touch_kills((char *)a->base - ARENA_CHUNK_BYTES, false));
+    CHECK(touch_kills((char *)a->base + arena_fresh(a) * ARENA_CHUNK_BYTES, false)); /* not handed out yet */
+    space_destroy(s);
+}
+
+/* A page that goes back has no guard any more, whoever gets it. */
+static void guards_go_with_their_slabs(void)
+{
+    enum { COUNT = 4000 };
+    space *s = hardened_space_new(0);
+    heap *h = heap_of(s);
+    static const size_t sizes[] = {1000, 60000, 200, 100000, 1000};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        size_t count = sizes[i] > 10000 ? COUNT / 20 : COUNT;
+        char **blocks = objects_new(h, count, sizes[i]);
+        CHECK_HEAP(h, count);
+        for (size_t k = 0; k < count; k++)
+            CHECK_OK(heap_free(h, blocks[k]));
+        free(blocks);
+        heap_trim(h);
+        CHECK_HEAP(h, 0);
+    }
+    CHECK_EQUAL(damages_of(s), 0);
+    space_destroy(s);
+}
+
+static void around_bookkeeping(void)
+{
+    space *s = hardened_space_new(0);
+    heap *h = heap_of(s);
+    range *r = &s->ranges[0];
+    check_guarded((void *)r->slabs, r->tables_bytes);
+    check_guarded(r->arena.tables, r->arena.tables_bytes);
+    check_guarded(s, sizeof *s);
+    check_guarded(h, sizeof *h + sizeof(hardened));
+    CHECK(
+        touch_kills((char *)((uintptr_t)h->view.zone & ~(os_page() - 1)) - 1, false)); /* in the store's first chunk */
+    CHECK(touch_kills((char *)((uintptr_t)s->large.buckets & ~(os_page() - 1)) - 1, false));
+    space_destroy(s);
+}
+
+/* ---- large blocks ----------------------------------------------------------------------------------------------- */
+
+static void around_large_blocks(void)
+{
+    space *s = hardened_space_new(0);
+    heap *h = heap_of(s);
+    static const size_t sizes[] = {HEAP_MEDIUM_BYTES, 200000, MIB - HARDENED_SEAL_BYTES, MIB, 10 * MIB};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char *block = heap_allocate(h, sizes[i]);
+        REQUIRE(block != NULL);
+        check_guarded(block, sizes[i] + HARDENED_SEAL_BYTES);
+        CHECK_OK(heap_free(h, block));
+        CHECK(touch_kills(block, false) && touch_kills(block + sizes[i] - 1, true));
+    }
+    CHECK_HEAP(h, 0);
+    CHECK_EQUAL(space_statistics(s).large_bytes, 0);
+    space_destroy(s);
+}
+
+/* Addresses of a large block are nobody's until so many others have been freed; then they can be had again. */
+static void addresses_of_large_blocks_rest(void)
+{
+    space *s = hardened_space_new(0);
+    heap *h = heap_of(s);
+    char *first = heap_allocate(h, MIB);
+    CHECK_OK(heap_free(h, first));
+    for (int i = 1; i < LARGE_FENCES; i++) {
+        char *block = heap_allocate(h, MIB);
+        CHECK(block + MIB <= first || first + MIB <= block);
+        CHECK_OK(heap_free(h, block));
+        CHECK_STATUS(heap_free(h, first), FREE_FOREIGN);
+    }
+    size_t before = s->large.fences[s->large.next_fence].address;
+    CHECK_POINTER((void *)before, first);
+    heap_trim(h);
+    for (int i = 0; i < LARGE_FENCES; i++)
+        CHECK_EQUAL(s->large.fences[i].address, 0);
+    space_destroy(s);
+}
+
+/* Guards are a part of the mappings that a process can have; blocks beyond are as good, but without. */
+static void guards_leave_mappings_to_others(void)
+{
+    enum { PAGES = 20, BLOCKS = 40, GUARDED = 10 };
+    space *s = hardened_space_new(0);
+    heap *h = heap_of(s);
+    CHECK(s->guarded_bytes / ARENA_UNIT_BYTES * 2 + s->large.most_guarded * 2 < os_most_mappings());
+    s->guarded_bytes = PAGES / 2 * ARENA_UNIT_BYTES;
+    s->large.most_guarded = GUARDED;
+    for (size_t i = 0; i < PAGES * HEAP_PAGE_BYTES / 1000; i++)
+        REQUIRE(heap_allocate(h, 1000) != NULL);
+    char *base = (char *)h->view.base;
+    for (size_t page = 0; page < PAGES && has_slab_guards(); page++)
+        CHECK_EQUAL(touch_kills(base + (page + 1) * HEAP_PAGE_BYTES - 1, false), page < PAGES / 2);
+    for (int round = 0; round < 3; round++) {
+        char *blocks[BLOCKS];
+        for (size_t i = 0; i < BLOCKS; i++) {
+            REQUIRE((blocks[i] = heap_allocate(h, 200000)) != NULL);
+            CHECK(all_zero(blocks[i], 200000));
+            memset(blocks[i], 1, 200000);
+            if (i < GUARDED)
+                CHECK(touch_kills(blocks[i] - 1, false));
+        }
+        CHECK_EQUAL(s->large.guarded_count, GUARDED);
+        for (size_t i = 0; i < BLOCKS; i++)
+            CHECK_OK(heap_free(h, blocks[i]));
+        CHECK_EQUAL(s->large.guarded_count, 0);
+        CHECK(large_is_valid(&s->large));
+    }
+    space_destroy(s);
+}
+
+static void objects_of_no_bytes(void)
+{
+    enum { COUNT = 300 };
+    space *s = hardened_space_new(0);
+    heap *h = heap_of(s);
+    slabmalloc_status status;
+    char *objects[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        REQUIRE((objects[i] = heap_allocate_nothing(s)) != NULL);
+    CHECK(touch_kills(objects[7], false) && touch_kills(objects[8] - 1, false));
+    CHECK_EQUAL(heap_usable_bytes(s, objects[0]), 0);
+    CHECK_HEAP(h, COUNT);
+    char *grown = heap_reallocate(h, objects[0], 100, &status);
+    CHECK_OK(status);
+    CHECK(grown != NULL && all_zero(grown, 100));
+    CHECK_STATUS(heap_free(h, objects[0]), FREE_DOUBLE);
+    CHECK_POINTER(heap_reallocate(h, objects[0], 100, &status), NULL);
+    CHECK_STATUS(status, FREE_DOUBLE);
+    CHECK_OK(heap_free(h, grown));
+    for (int i = 1; i < COUNT; i++)
+        CHECK_OK(i % 2 == 0 ? heap_free(h, objects[i]) : heap_free_remote(s, objects[i]));
+    CHECK_STATUS(heap_free(h, objects[1]), FREE_DOUBLE);
+    CHECK_HEAP(h, 0);
+    space_destroy(s);
+}
+
+/* ---- memory is short -------------------------------------------------------------------------------------------- */
+
+static int use_up_what_there_is(void)
+{
+    enum { MOST = 200000 };
+    static char *blocks[MOST];
+    static const size_t sizes[] = {40, 3000, 300000, 100, 60000};
+    space *s = hardened_space_new(0);
+    heap *h = heap_of(s);
+    for (size_t round = 0; round < 5; round++) {
+        size_t count = 0, bytes = sizes[round], refused = 0;
+        while (count < MOST && refused < 3) {
+            char *block = heap_allocate(h, bytes);
+            refused += block == NULL;
+            if (block != NULL) {
+                CHECK(all_zero(block, bytes));
+                stamp(block, bytes, count);
+                blocks[count++] = block;
+            }
+        }
+        CHECK(refused == 3);
+        CHECK(count * bytes > space_left / 16);
+        CHECK_HEAP(h, count);
+        slabmalloc_status status = SLABMALLOC_OK;
+        CHECK_POINTER(heap_reallocate(h, blocks[0], space_left, &status), NULL);
+        CHECK_OK(status);
+        for (size_t i = 0; i < count; i++) {
+            CHECK(is_stamped(blocks[i], bytes, i));
+            CHECK_OK(heap_free(h, blocks[i]));
+        }
+        CHECK_HEAP(h, 0);
+        heap_trim(h);
+    }
+    CHECK_EQUAL(damages_of(s), 0);
+    space_destroy(s);
+    return 0;
+}
+
+static void what_the_system_refuses(void)
+{
+    if (limits_are_kept())
+        CHECK_EQUAL(in_limited_child(64 * MIB, use_up_what_there_is), 0);
+}
+
+/* ---- a process forks ---------------------------------------------------------------------------------------------- */
+
+static int in_child(space *s, heap *h, heap *others, char **blocks, size_t count)
+{
+    space_fork_child(s, (heap *[]){h}, 1);
+    for (size_t i = 0; i < count; i++) {
+        CHECK(is_stamped(blocks[i], 500, i));
+        CHECK_OK(heap_free(h, blocks[i]));
+        CHECK_STATUS(heap_free(h, blocks[i]), FREE_DOUBLE);
+    }
+    CHECK(others->state == HEAP_LOST);
+    churn(h, 500);
+    CHECK_HEAP(h, 0);
+    CHECK_EQUAL(damages_of(s), 0);
+    return atomic_load(&check_failures) != 0;
+}
+
+static void in_a_forked_child(void)
+{
+    enum { COUNT = 100 };
+    space *s = hardened_space_new(0);
+    heap *h = heap_of(s), *others = heap_of(s);
+    char *blocks[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        REQUIRE((blocks[i] = heap_allocate(i % 2 == 0 ? h : others, 500)) != NULL);
+        stamp(blocks[i], 500, i);
+        CHECK_OK(heap_free(others, heap_allocate(h, 500)));
+    }
+    fflush(NULL);
+    space_fork_prepare(s);
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0)
+        _exit(in_child(s, h, others, blocks, COUNT));
+    space_fork_parent(s);
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK_EQUAL(status, 0);
+    for (size_t i = 0; i < COUNT; i++)
+        CHECK_OK(heap_free(others, blocks[i]));
+    CHECK_HEAP(h, 0);
+    space_destroy(s);
+}
+
+int main(void)
+{
+    RUN(around_slabs);
+    RUN(guards_go_with_their_slabs);
+    RUN(around_bookkeeping);
+    RUN(around_large_blocks);
+    RUN(addresses_of_large_blocks_rest);
+    RUN(guards_leave_mappings_to_others);
+    RUN(objects_of_no_bytes);
+    RUN(what_the_system_refuses);
+    RUN(in_a_forked_child);
+    return check_finish();
+}

@@ -137,8 +137,8 @@ static void *resize(heap *h, thread_domain which, void *block, size_t bytes, boo
 static void *resize_without_heap(space *s, thread_domain which, void *block, size_t bytes, bool *is_foreign)
 {
     size_t usable = s == NULL ? 0 : heap_usable_bytes(s, block);
-    *is_foreign = usable == 0;
-    if (usable == 0)
+    *is_foreign = usable == 0 && (s == NULL || !heap_is_nothing(s, block));
+    if (*is_foreign)
         stop_if_owned(which, s, block, "realloc", SLABMALLOC_FREE_FOREIGN);
     return usable != 0 && bytes <= usable ? block : NULL;
 }

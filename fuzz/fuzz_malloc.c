@@ -231,11 +231,12 @@ static char *next_address(fuzz *f)
     input *in = &f->in;
     const range *r = &process.space->ranges[next_byte(in) % atomic_load(&process.space->range_count)];
     const live_block *b = f->m.count > 0 ? &f->m.live[next_below(in, f->m.count)] : NULL;
+    size_t bytes = b == NULL || b->usable_bytes == 0 ? 1 : b->usable_bytes;
     switch (next_byte(in) % 6) {
     case 0:
     case 1: return f->m.freed[next_byte(in) % FREED];
-    case 2: return b == NULL ? NULL : b->address + next_below(in, b->usable_bytes < 65536 ? b->usable_bytes : 65536);
-    case 3: return b == NULL ? NULL : b->address + (b->usable_bytes - next_below(in, 2)) / (1 + next_byte(in) % 2);
+    case 2: return b == NULL ? NULL : b->address + next_below(in, bytes < 65536 ? bytes : 65536);
+    case 3: return b == NULL ? NULL : b->address + (bytes - next_below(in, 2)) / (1 + next_byte(in) % 2);
     case 4: return (char *)r->arena.base + 16 * next_below(in, 65536) % r->arena.reserved_bytes;
     default: return (char *)((uintptr_t)next_byte(in) << next_below(in, 57));
     }

@@ -82,7 +82,8 @@ static inline void check_contents(const live_block *b)
 NOT_TRACED static inline const live_block *holder_of(const model *m, const char *address)
 {
     for (size_t i = 0; i < m->count; i++)
-        if ((uintptr_t)address - (uintptr_t)m->live[i].address < m->live[i].usable_bytes)
+        if ((uintptr_t)address - (uintptr_t)m->live[i].address <
+            m->live[i].usable_bytes + (m->live[i].usable_bytes == 0))
             return &m->live[i];
     return NULL;
 }
@@ -98,7 +99,7 @@ NOT_TRACED static inline bool overlaps(const model *m, const char *block, size_t
 static inline void note_live(model *m, char *block, size_t bytes)
 {
     size_t usable = malloc_usable_size(block);
-    CHECK(usable >= bytes && usable > 0);
+    CHECK(usable >= bytes && (usable > 0 || bytes == 0));
     if (!CHECK(!overlaps(m, block, usable)))
         return; /* before anything is written */
     m->live[m->count++] = (live_block){block, bytes, usable, ++m->tag};

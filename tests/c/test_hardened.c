@@ -263,7 +263,8 @@ static void neighbours(heap *h, size_t bytes, char **one, char **next)
             *next = blocks[i + 1];
             return;
         }
-    REQUIRE(!"neighbours");
+    bool are_neighbours = false;
+    REQUIRE(are_neighbours);
 }
 
 static void from_one_block_into_the_next(void)

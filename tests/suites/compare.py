@@ -29,7 +29,7 @@ from typing import Any
 import catalogue
 from outcome import TIMEOUT, Outcome, differences, parse, steady, unsteady
 
-UNDER = ["-m", "slabmalloc", "run", "--quiet"]
+UNDER = ["-m", "slabmalloc", "run", "--json"]
 REPEATS = 3  # runs of both sides before a difference is called one
 
 
@@ -67,7 +67,10 @@ def compare_module(python: str, command: list[str], folder: Path | None, seconds
     while len(runs) < REPEATS:
         number = len(runs) + 1
         stock = run_module([python, *command], folder, seconds, logs / f"stock-{number}.log")
-        ours = run_module([python, *UNDER, *command], folder, seconds, logs / f"slabmalloc-{number}.log")
+        summary = logs / f"summary-{number}.json"
+        summary.unlink(missing_ok=True)
+        under = [*UNDER, f"--summary={summary}"]
+        ours = run_module([python, *under, *command], folder, seconds, logs / f"slabmalloc-{number}.log")
         runs.append((stock, ours))
         if not differences(stock, ours):
             break
@@ -77,8 +80,17 @@ def compare_module(python: str, command: list[str], folder: Path | None, seconds
         "differences": steady(runs),
         "unsteady": unsteady(runs),
         "repeats": len(runs),
+        "served_blocks": served_blocks(summary),
         "seconds": round(time.monotonic() - begin, 1),
     }
+
+
+def served_blocks(summary: Path) -> int | None:
+    """What slabmalloc served to the module's first process; None where that did not come to its end."""
+    if not summary.exists():
+        return None
+    domains = json.loads(summary.read_text())["domains"]
+    return sum(domain["served_blocks"] for domain in domains.values())
 
 
 class Record:
@@ -173,6 +185,7 @@ def main() -> int:
             f"{module}: stock {stock['verdict']} {stock['run']}, slabmalloc {ours['verdict']} {ours['run']}, "
             f"{entry['seconds']} s",
             *entry["differences"],
+            *entry["unsteady"],
             sep="\n    ",
             flush=True,
         )

@@ -110,22 +110,38 @@ class Record:
 
 
 def table(data: dict[str, Any]) -> str:
-    modules = data["modules"]
-    lines = [f"# {data['suite']}", "", f"`{data['command']}`, slabmalloc at {data['commit']}, {data['date']}.", ""]
-    lines += [
-        "| module | stock | slabmalloc | tests run | skipped | differences |",
-        "| --- | --- | --- | --- | --- | --- |",
+    """The record in Markdown: a row for each module that a side fails or the sides differ in, and the rest named."""
+    modules = sorted(data["modules"].items())
+    quiet = [
+        (name, entry)
+        for name, entry in modules
+        if not entry["differences"] + entry["unsteady"] and entry["stock"]["verdict"] == "passed"
     ]
-    for name, entry in sorted(modules.items()):
-        stock, ours = entry["stock"], entry["slabmalloc"]
-        what = "; ".join(entry["differences"] + [f"not always: {line}" for line in entry["unsteady"]])
-        lines.append(
-            f"| {name} | {stock['verdict']} | {ours['verdict']} | {ours['run']} | {ours['skipped']} | {what} |"
-        )
-    differ = sum(bool(entry["differences"]) for entry in modules.values())
-    tests = sum(entry["slabmalloc"]["run"] for entry in modules.values())
-    lines += ["", f"{len(modules)} modules of {data['of']}, {tests} tests; {differ} modules differ.", ""]
+    rows = [item for item in modules if item not in quiet]
+    tests = sum(entry["slabmalloc"]["run"] for _, entry in modules)
+    differ = sum(bool(entry["differences"]) for _, entry in modules)
+    lines = [
+        f"## {data['suite']}",
+        "",
+        f"`{data['command']}`, slabmalloc at {data['commit']}, {data['date']}: {len(modules)} of {data['of']} modules, "
+        f"{tests:,} tests; {differ} modules differ.",
+        "",
+        "| module | stock | slabmalloc | tests | fail on both | differences |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(row(name, entry) for name, entry in rows),
+        "",
+        "Passed on both sides, and as many tests: "
+        + ", ".join(f"{name} {entry['stock']['run']}" for name, entry in quiet),
+        "",
+    ]
     return "\n".join(lines)
+
+
+def row(name: str, entry: dict[str, Any]) -> str:
+    stock, ours = entry["stock"], entry["slabmalloc"]
+    both = len(set(stock["failed"]) & set(ours["failed"]))
+    what = "; ".join(entry["differences"] + [f"not always: {line}" for line in entry["unsteady"]])
+    return f"| {name} | {stock['verdict']} | {ours['verdict']} | {ours['run']} | {both or ''} | {what} |"
 
 
 def arguments() -> argparse.Namespace:

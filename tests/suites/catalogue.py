@@ -106,26 +106,23 @@ PYTEST = ["-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider"]
 
 @dataclass(frozen=True)
 class Package:
-    """Where a package has its tests: in the wheel at ``tests``, or there in the source distribution."""
+    """Where a package has its tests: at ``tests`` in the wheel or in the source distribution. A folder is a module."""
 
     tests: str
     in_wheel: bool
     needs: list[str] = field(default_factory=list)
-    marks: str = "not slow"
+    marks: str = ""
     into: str = ""  # the place in site-packages to which tests of a source distribution have to be copied
-    each: str = "file"  # or "folder": one process for all test files of a folder
 
 
 PACKAGES = {
-    "numpy": Package("numpy", in_wheel=True, needs=["hypothesis", "typing_extensions"]),
+    "numpy": Package("numpy", in_wheel=True, needs=["hypothesis", "typing_extensions"], marks="not slow"),
     "orjson": Package("test", in_wheel=False, needs=["numpy", "pytz", "python-dateutil", "psutil", "faker", "arrow"]),
     "lxml": Package("src/lxml/tests", in_wheel=False, into="lxml/tests"),
     "pillow": Package("Tests", in_wheel=False, needs=["numpy"]),
-    "pandas": Package(
-        "pandas/tests", in_wheel=True, needs=["hypothesis", "pyarrow"], marks="not slow and not network", each="folder"
-    ),
+    "pandas": Package("pandas/tests", in_wheel=True, needs=["hypothesis", "pyarrow"], marks="not slow and not network"),
     "pyarrow": Package("pyarrow/tests", in_wheel=True, needs=["numpy", "pandas", "hypothesis", "cffi"]),
-    "scipy": Package("scipy", in_wheel=True, needs=["hypothesis"], each="folder"),
+    "scipy": Package("scipy", in_wheel=True, needs=["hypothesis"], marks="not slow"),
 }
 
 
@@ -169,9 +166,8 @@ def package(python: Path, name: str, folder: Path) -> Suite:
     own = [] if not (entry.in_wheel or entry.into) else ["-c", str(_no_configuration(folder)), "--rootdir", str(root)]
     modules: dict[str, list[str]] = {}
     for file in files:
-        key = file if entry.each == "file" else file.parent
-        base = [*PYTEST, *own, "-m", entry.marks]
-        modules.setdefault(str(key.relative_to(root)), base).append(str(file))
+        base = [*PYTEST, *own, *(["-m", entry.marks] if entry.marks else [])]
+        modules.setdefault(str(file.parent.relative_to(root)), base).append(str(file))
     return Suite(f"{title} {version}", modules, None if entry.in_wheel or entry.into else root)
 
 

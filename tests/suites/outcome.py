@@ -19,7 +19,7 @@ _SKIPPED = re.compile(r"^(?:OK|FAILED) \(.*?\bskipped=(\d+)", re.MULTILINE)
 _SKIPPED_IN_TOTAL = re.compile(r"skipped=([\d,]+)")
 # regrtest's word for a file that asked to be skipped as a whole: it exits with 0, or with 4 where nothing else ran.
 _SKIPPED_FILE = re.compile(r"^test_\S+ skipped -- |^\d+ tests? skipped:$", re.MULTILINE)
-_PYTEST = re.compile(r"^=* ?((?:\d+ \w+, )*\d+ \w+) in [\d.]+s.*$", re.MULTILINE)
+_PYTEST = re.compile(r"^=* ?((?:\d+ [a-z ]+, )*\d+ [a-z ]+) in [\d.]+s.*$", re.MULTILINE)
 _PYTEST_RUN = {"passed", "failed", "xfailed", "xpassed"}
 TIMEOUT = "time limit"
 PYTEST_FOUND_NOTHING = 5
@@ -48,7 +48,7 @@ class Outcome:
 def parse(log: str, status: int | str) -> Outcome:
     failed = tuple(sorted({first or second for first, second in _FAILED.findall(log)}))
     if summaries := _PYTEST.findall(log):
-        counts = {word: int(count) for count, word in re.findall(r"(\d+) (\w+)", summaries[-1])}
+        counts = {word: int(count) for count, word in re.findall(r"(\d+) ([a-z ]+)", summaries[-1])}
         run = sum(count for word, count in counts.items() if word in _PYTEST_RUN)
         return Outcome(status, run, counts.get("skipped", 0), failed)
     if total := _TOTAL.search(log):

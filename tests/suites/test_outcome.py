@@ -19,7 +19,7 @@ PYTEST = """\
 =========================== short test summary info ============================
 FAILED a/test_x.py::test_a[1 - 2] - AssertionError: 1 - 2
 ERROR a/test_y.py
-1 failed, 2 passed, 3 skipped, 1 xfailed, 4 warnings, 1 error in 1.23s
+1 failed, 2 passed, 3 skipped, 1 xfailed, 4 warnings, 1 error, 84 subtests passed in 1.23s
 """
 PASSED = Outcome(0, 5, 1, ())
 

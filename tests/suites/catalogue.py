@@ -116,7 +116,9 @@ class Package:
 
 
 PACKAGES = {
-    "numpy": Package("numpy", in_wheel=True, needs=["hypothesis", "typing_extensions"], marks="not slow"),
+    "numpy": Package(
+        "numpy", in_wheel=True, needs=["hypothesis", "typing_extensions", "meson", "ninja", "cython"], marks="not slow"
+    ),
     "orjson": Package("test", in_wheel=False, needs=["numpy", "pytz", "python-dateutil", "psutil", "faker", "arrow"]),
     "lxml": Package("src/lxml/tests", in_wheel=False, into="lxml/tests"),
     "pillow": Package("Tests", in_wheel=False, needs=["numpy"]),

@@ -43,7 +43,12 @@ def run_module(command: list[str], folder: Path | None, seconds: float, log: Pat
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "TMPDIR": str(scratch)},
+            # The interpreter's own tools come first: NumPy's tests call its meson.
+            env={
+                **os.environ,
+                "TMPDIR": str(scratch),
+                "PATH": f"{Path(command[0]).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            },
             start_new_session=True,
             # Where this runs in the background SIGINT is ignored, and then CPython's tests of interrupts hang.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

@@ -128,8 +128,8 @@ def table(data: dict[str, Any]) -> str:
     lines = [
         f"## {data['suite']}",
         "",
-        f"`{data['command']}`, slabmalloc at {data['commit']}, {data['date']}: {len(modules)} of {data['of']} modules, "
-        f"{tests:,} tests; {differ} modules differ.",
+        f"`{data['command']}`, slabmalloc {data['slabmalloc']}, {data['date']}: "
+        f"{len(modules)} of {data['of']} modules, {tests:,} tests; {differ} modules differ.",
         "",
         "| module | stock | slabmalloc | tests | fail on both | differences |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -171,9 +171,9 @@ def main() -> int:
     python = Path(options.python).absolute()
     folder = options.output.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    tag = subprocess.run(
-        [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    about = "import importlib.metadata as m, sys; print('%d.%d' % sys.version_info[:2], m.version('slabmalloc'))"
+    answer = subprocess.run([python, "-c", about], check=True, capture_output=True, text=True).stdout
+    tag, slabmalloc = answer.split()
     name = f"{options.name or 'cpython'}-{tag}"
     suite = (
         catalogue.cpython(python)
@@ -181,11 +181,10 @@ def main() -> int:
         else catalogue.package(python, options.name, folder / name)
     )
     record = Record(folder, name)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     record.data |= {
         "suite": suite.version if options.suite == "cpython" else f"{suite.version} on CPython {tag}",
         "command": " ".join(["compare.py", options.suite, *filter(None, [options.name])]),
-        "commit": commit or "an unknown commit",
+        "slabmalloc": slabmalloc,
         "date": time.strftime("%Y-%m-%d"),
         "of": len(suite.modules),
     }

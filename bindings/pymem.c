@@ -219,7 +219,7 @@ static void *realloc_by_another(domain *d, void *block, size_t bytes)
         return block;
     void *moved = pass_malloc(d, bytes);
     if (moved == NULL)
-        return NULL;
+        return bytes <= usable ? heap_left_roomy(the_heap->space, block) : NULL; /* to shrink never fails */
     memcpy(moved, block, bytes < usable ? bytes : usable);
     free_by_another(d, block);
     return moved;

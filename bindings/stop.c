@@ -133,9 +133,8 @@ _Noreturn static void stop(const char *what, const void *address, const char *do
                  place->capacity);
     int length = snprintf(line, sizeof(line), "slabmalloc: %s of %p (%s): %s%s%s\n", what, address, domain, text, slab,
                           ways_to_see_more());
-    if (write(STDERR_FILENO, line, (size_t)length) < 0)
-        _Exit(134); /* nobody to tell: the status of abort, without its core file */
-    if (is_stack_wanted())
+    bool is_told = write(STDERR_FILENO, line, min_size((size_t)length, sizeof(line) - 1)) > 0;
+    if (is_told && is_stack_wanted())
         write_stack();
     abort();
 }

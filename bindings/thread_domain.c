@@ -140,7 +140,7 @@ static void *resize_without_heap(space *s, thread_domain which, void *block, siz
     *is_foreign = usable == 0 && (s == NULL || !heap_is_nothing(s, block));
     if (*is_foreign)
         stop_if_owned(which, s, block, "realloc", SLABMALLOC_FREE_FOREIGN);
-    return usable != 0 && bytes <= usable ? block : NULL;
+    return usable != 0 && bytes <= usable ? heap_left_roomy(s, block) : NULL;
 }
 
 void *thread_domain_resize(thread_domain which, void *block, size_t bytes, bool *is_foreign)

@@ -180,7 +180,7 @@ int __register_atfork(void (*before)(void), void (*in_parent)(void), void (*in_c
     void *symbol = dlsym(RTLD_NEXT, "__register_atfork");
     memcpy(&next, &symbol, sizeof(symbol));
     threads_watch_forks();
-    return next(before, in_parent, in_child, library);
+    return next == NULL ? ENOMEM : next(before, in_parent, in_child, library);
 }
 #endif
 

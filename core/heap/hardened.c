@@ -161,7 +161,8 @@ static uintptr_t take_clean(heap *h, slabmalloc_sc *sc)
     }
 }
 
-void *hardened_allocate(heap *h, size_t bytes, size_t align)
+/* A large block gets `room` more. */
+ALWAYS_INLINE void *allocate(heap *h, size_t bytes, size_t align, size_t room)
 {
     if (UNLIKELY(bytes > SIZE_MAX / 2))
         return NULL;
@@ -177,8 +178,8 @@ void *hardened_allocate(heap *h, size_t bytes, size_t align)
         b.bytes = sc->object_bytes;
     } else {
         bool is_zero = true;
-        b.object = (uintptr_t)large_allocate(&h->space->large, sealed, max_size(align, HEAP_ALIGN_BYTES), &is_zero);
-        b.bytes = align_up(sealed, os_page_bytes());
+        b.bytes = align_up(sealed + room, os_page_bytes());
+        b.object = (uintptr_t)large_allocate(&h->space->large, b.bytes, max_size(align, HEAP_ALIGN_BYTES), &is_zero);
         if (UNLIKELY(!is_zero)) /* memory that is locked, and that the system did not take back */
             memset((void *)b.object, 0, b.bytes);
     }
@@ -186,6 +187,8 @@ void *hardened_allocate(heap *h, size_t bytes, size_t align)
         seal(h->space, &b, bytes);
     return (void *)b.object;
 }
+
+void *hardened_allocate(heap *h, size_t bytes, size_t align) { return allocate(h, bytes, align, 0); }
 
 void *hardened_allocate_zeroed(heap *h, size_t bytes)
 {
@@ -387,12 +390,16 @@ hardened_trace hardened_trace_of(space *s, const void *object, bool is_freed)
 
 /* ---- resize ----------------------------------------------------------------------------------------------- */
 
-/* Would a block of so many bytes have an object of the same size? */
+/* A large block that grows gets a quarter more, so that one which grows by small steps is not copied at each. */
+static size_t room_for(size_t bytes) { return min_size(bytes / 4, SLACK_MASK / 2); }
+
+/* Would a block of so many bytes have an object of the same size, or does a large one have the room? */
 static bool is_in_place(const heap *h, const block *b, size_t bytes)
 {
     size_t sealed = bytes + HARDENED_SEAL_BYTES;
     if (b->slab == NULL)
-        return sealed > h->view.zone->max_bytes && align_up(sealed, os_page_bytes()) == b->bytes;
+        return sealed > h->view.zone->max_bytes && sealed <= b->bytes &&
+               b->bytes - sealed <= room_for(bytes) + os_page_bytes();
     return sealed <= h->view.zone->max_bytes && zone_sc_of_size(h->view.zone, sealed)->object_bytes == b->bytes;
 }
 
@@ -419,14 +426,15 @@ void *hardened_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status
         return NULL;
     bytes = max_size(bytes, 1);
     if (bytes <= SIZE_MAX / 2 && is_in_place(h, &b, bytes)) {
-        size_t kept = min_size(before, bytes);
-        memset((char *)object + kept, 0, b.bytes - HARDENED_SEAL_BYTES - kept);
+        /* Behind the slack's first bytes it is zero already. */
+        size_t kept = min_size(before, bytes), end = min_size(before + FILL_BYTES, b.bytes - HARDENED_SEAL_BYTES);
+        memset((char *)object + kept, 0, end - kept);
         seal(h->space, &b, bytes);
         return object;
     }
-    void *moved = hardened_allocate(h, bytes, HEAP_ALIGN_BYTES);
+    void *moved = allocate(h, bytes, HEAP_ALIGN_BYTES, bytes > before ? room_for(bytes) : 0);
     if (moved == NULL)
-        return bytes <= before ? heap_left_roomy(h, object) : NULL;
+        return bytes <= before ? heap_left_roomy(h->space, object) : NULL;
     memcpy(moved, object, min_size(before, bytes));
     *status = hardened_free(h->space, h, object);
     return moved;

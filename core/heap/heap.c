@@ -40,6 +40,8 @@ static void *page_allocate(void *context, size_t page_bytes)
 {
     heap *h = context;
     void *page = space_take_page(h->space, page_bytes);
+    if (page != NULL && h->is_nothing)
+        slabmalloc_os_purge(page, page_bytes); /* nobody would ever give back what it still has */
     if (page != NULL)
         guard_end(h, page, page_bytes, true);
     return page;
@@ -438,7 +440,7 @@ void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *st
     /* Also what the kernel does not resize: a mapping that its client gave advice for in parts, as NumPy does. */
     void *moved = heap_allocate(h, bytes > usable ? room_to_grow(h, bytes) : bytes);
     if (moved == NULL)
-        return bytes <= usable ? heap_left_roomy(h, object) : NULL; /* to shrink never fails */
+        return bytes <= usable ? heap_left_roomy(h->space, object) : NULL; /* to shrink never fails */
     memcpy(moved, object, min_size(bytes, usable));
     *status = free_moved(h, own, object);
     return moved;

@@ -263,9 +263,9 @@ ALWAYS_INLINE bool heap_fits(size_t usable, size_t bytes)
 }
 
 /* To shrink never fails: the object stays where it is, in too large a slot, where memory is refused. */
-static inline void *heap_left_roomy(heap *h, void *object)
+static inline void *heap_left_roomy(space *s, void *object)
 {
-    atomic_store_explicit(&h->space->has_roomy, true, memory_order_relaxed);
+    atomic_store_explicit(&s->has_roomy, true, memory_order_relaxed);
     return object;
 }
 

@@ -268,12 +268,12 @@ static void tell_news_again(space *s)
 void space_fork_child(space *s, heap *const *kept, size_t count)
 {
     for (heap *h = s->heaps; h != NULL; h = h->next) {
-        bool is_kept = h->state == HEAP_ABANDONED || h->is_nothing;
+        bool is_callers = false;
         for (size_t i = 0; i < count; i++)
-            is_kept = is_kept || h == kept[i];
-        if (is_kept)
+            is_callers = is_callers || h == kept[i];
+        if (is_callers) /* others are kept as well, but what each may take would add up */
             zone_note_fork(h->view.zone, FORK_FRESH_BYTES);
-        else
+        else if (h->state != HEAP_ABANDONED && !h->is_nothing)
             h->state = HEAP_LOST;
     }
     tell_news_again(s);

@@ -131,7 +131,7 @@ size_t os_most_mappings(void)
     if (file >= 0)
         close(file);
     errno = kept;
-    return length > 0 ? strtoul(text, NULL, 10) : USUAL;
+    return length > 0 ? min_size(strtoul(text, NULL, 10), USUAL) : USUAL;
 }
 
 void *os_map_guarded(size_t bytes, size_t align)

@@ -33,7 +33,8 @@ void os_random(uint64_t *words, size_t count);
 /* How many of the bytes (whole OS pages) have memory now, or all if the system does not say. */
 size_t os_resident_bytes(void *memory, size_t bytes);
 
-/* How many mappings the system lets a process have; a guard parts one in two, or is one more. */
+/* How many mappings the system lets a process have, at most as many as it usually does: each costs memory and makes forks slower.
+ * A guard parts one in two, or is one more. */
 size_t os_most_mappings(void);
 /* Memory between two guards, OS pages that nobody can touch; aligned to `align`. NULL: the system refuses. */
 void *os_map_guarded(size_t bytes, size_t align);

@@ -120,11 +120,12 @@ void *sc_advance(slabmalloc_sc *sc, void *object)
     word *local = sc->current_local;
     uint64_t summary = sc->current->summary & ~word_bit((size_t)(sc->next_word - local));
     sc->current->summary = summary;
-    size_t at = word_lowest(summary);
-    if (summary != 0)
+    if (summary != 0) {
+        size_t at = word_lowest(summary);
         sc_cursor_set(sc, &local[at], at);
-    else
+    } else {
         cursor_end(sc);
+    }
     return object;
 }
 

@@ -444,6 +444,34 @@ static void kept_back_until_memory_is_asked_for(void)
     space_destroy(s);
 }
 
+/* What grows by small steps is not copied at each, and its end is watched all the same. */
+static void grows_by_small_steps(void)
+{
+    enum { STEP = 8 * 1024, FIRST = 256 * 1024, MOST = 12 * 1024 * 1024 };
+    space *s = hardened_space_new(RESERVE_LEAST);
+    heap *h = heap_of(s);
+    slabmalloc_status status = SLABMALLOC_OK;
+    char *object = heap_allocate(h, FIRST);
+    size_t moves = 0, bytes = FIRST;
+    stamp(object, FIRST, 5);
+    for (; bytes < MOST; bytes += STEP) {
+        char *grown = heap_reallocate(h, object, bytes + STEP, &status);
+        REQUIRE(grown != NULL);
+        moves += grown != object;
+        object = grown;
+        CHECK_OK(status);
+        CHECK_EQUAL(heap_usable_bytes(s, object), bytes + STEP);
+        CHECK(all_zero(object + bytes, STEP));
+        memset(object + bytes, 1, STEP);
+    }
+    CHECK(moves < 30 && is_stamped(object, FIRST, 5));
+    object[bytes] = 7; /* within its room */
+    CHECK_POINTER(heap_reallocate(h, object, bytes + STEP, &status), NULL);
+    CHECK_STATUS(status, FREE_OVERFLOWN);
+    CHECK_STATUS(heap_free(h, object), FREE_OVERFLOWN);
+    space_destroy(s);
+}
+
 int main(void)
 {
     RUN(random_operations);
@@ -457,5 +485,6 @@ int main(void)
     RUN(slots_are_taken_at_random);
     RUN(freed_blocks_wait);
     RUN(kept_back_until_memory_is_asked_for);
+    RUN(grows_by_small_steps);
     return check_finish();
 }

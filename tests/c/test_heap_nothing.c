@@ -63,6 +63,31 @@ static void nothing_is_served_to_all(void) { are_addresses_of_their_own(false); 
 
 static void hardened_too(void) { are_addresses_of_their_own(true); }
 
+/* Pages that rested, with memory, have none when they are addresses of objects of no bytes. */
+static void has_no_memory(void)
+{
+    enum { BYTES = 1000, FILLERS = 20000 };
+    space *s = space_new(RESERVE_LEAST, 1, 1000000);
+    heap *h = heap_of(s);
+    static char *fillers[FILLERS];
+    for (size_t i = 0; i < FILLERS; i++) {
+        REQUIRE((fillers[i] = heap_allocate(h, BYTES)) != NULL);
+        memset(fillers[i], 1, BYTES);
+    }
+    for (size_t i = 0; i < FILLERS; i++)
+        CHECK_OK(heap_free(h, fillers[i]));
+    CHECK(space_statistics(s).resting_bytes > FILLERS * BYTES / 2);
+    size_t resident_bytes = 0;
+    for (size_t i = 0; i < 20 * HEAP_PAGE_BYTES / HEAP_ALIGN_BYTES; i++) {
+        uintptr_t nothing = (uintptr_t)heap_allocate_nothing(s);
+        REQUIRE(nothing != 0);
+        if (nothing % HEAP_PAGE_BYTES == 0)
+            resident_bytes += os_resident_bytes((void *)nothing, HEAP_PAGE_BYTES);
+    }
+    CHECK_EQUAL(resident_bytes, 0);
+    space_destroy(s);
+}
+
 static void becomes_something(void)
 {
     space *s = space_new(RESERVE_LEAST, 1, 1000);
@@ -135,6 +160,7 @@ int main(void)
 {
     RUN(nothing_is_served_to_all);
     RUN(hardened_too);
+    RUN(has_no_memory);
     RUN(becomes_something);
     RUN(a_child_has_it_too);
     RUN(a_range_has_guards);

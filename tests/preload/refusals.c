@@ -393,8 +393,10 @@ static void threads_start_without_memory(void)
     }
 }
 
-/* To shrink never fails: not in a thread either that has no heap, and gets none. */
+/* To shrink never fails: not in a thread either that has no heap, and gets none. What is left in too large a slot has the
+ * size that was asked for last, and what has no bytes stays what it is. */
 static pthread_barrier_t turn;
+static void *of_some_bytes, *of_no_bytes;
 
 static void *shrink(void *context)
 {
@@ -404,6 +406,14 @@ static void *shrink(void *context)
     resize(b, b->bytes / 2);
     resize(b, b->bytes / 100);
     REQUIRE(realloc(b->at, 1 << 20) == NULL && errno == ENOMEM);
+    REQUIRE(realloc(of_no_bytes, 10) == NULL && errno == ENOMEM);
+    free(of_no_bytes);
+    of_some_bytes = realloc(of_some_bytes, 10);
+    REQUIRE(of_some_bytes != NULL);
+    void *symbol = dlsym(RTLD_DEFAULT, "free_sized"); /* C23, which the C library may not have */
+    void (*sized)(void *block, size_t bytes);
+    memcpy(&sized, &symbol, sizeof(sized));
+    sized(of_some_bytes, 10);
     return NULL;
 }
 
@@ -411,7 +421,9 @@ static void a_thread_without_a_heap_shrinks(void)
 {
     block b = {malloc(100000), 100000, 1};
     pthread_t thread;
-    REQUIRE(b.at != NULL && pthread_barrier_init(&turn, NULL, 2) == 0);
+    of_some_bytes = malloc(1000);
+    of_no_bytes = malloc(0);
+    REQUIRE(b.at != NULL && of_some_bytes != NULL && of_no_bytes != NULL && pthread_barrier_init(&turn, NULL, 2) == 0);
     paint(b.at, b.bytes, b.seed);
     REQUIRE(pthread_create(&thread, NULL, shrink, &b) == 0);
     pthread_barrier_wait(&turn);

@@ -23,7 +23,7 @@ FROM_THE_START = "the_first_of_all_is_refused"
 def refusals(build: Callable[..., str], faults: str, case: str, **variables: str) -> None:
     environment = {"PATH": os.environ["PATH"], "LD_PRELOAD": f"{LIBRARY}:{faults}", **variables}
     done = subprocess.run(
-        [build("refusals.c", *HEADERS), case], env=environment, capture_output=True, text=True, timeout=120
+        [build("refusals.c", *HEADERS), case], env=environment, capture_output=True, text=True, timeout=480
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

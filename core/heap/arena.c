@@ -16,6 +16,8 @@
 /* Below a range nobody can write: what runs down from its first page ends there. What runs up ends where the range is not
  * committed yet, which is why it is committed by single chunks. */
 #define GUARD_BYTES ARENA_CHUNK_BYTES
+/* Where address space is short a range is small, and its guard an OS page. */
+enum { GUARD_SHARE = 64 };
 
 enum { ALL_UNITS = (1 << ARENA_CHUNK_UNITS) - 1, LIMIT_SHARE = 8 };
 
@@ -69,15 +71,17 @@ static size_t share_of_address_space(void)
     return is_limited ? max_size(limit.rlim_cur / LIMIT_SHARE, ARENA_CHUNK_BYTES) : SIZE_MAX;
 }
 
-/* `bytes` of addresses that begin at a multiple of `align`, and GUARD_BYTES below them; NULL: the system refuses. */
+static size_t guard_bytes(size_t bytes) { return bytes / GUARD_SHARE >= GUARD_BYTES ? GUARD_BYTES : os_page_bytes(); }
+
+/* `bytes` of addresses that begin at a multiple of `align`, and a guard below them; NULL: the system refuses. */
 static char *reserve_aligned(size_t bytes, size_t align)
 {
-    size_t all = GUARD_BYTES + bytes + align;
+    size_t guard = guard_bytes(bytes), all = guard + bytes + align;
     char *reserved = reserve(all);
     if (reserved == NULL)
         return NULL;
-    char *base = (char *)align_up((uintptr_t)reserved + GUARD_BYTES, align);
-    char *begin = base - GUARD_BYTES, *end = base + bytes;
+    char *base = (char *)align_up((uintptr_t)reserved + guard, align);
+    char *begin = base - guard, *end = base + bytes;
     if (begin > reserved)
         munmap(reserved, (size_t)(begin - reserved));
     if (end < reserved + all)
@@ -85,7 +89,11 @@ static char *reserve_aligned(size_t bytes, size_t align)
     return base;
 }
 
-static void unreserve(char *base, size_t bytes) { munmap(base - GUARD_BYTES, GUARD_BYTES + bytes); }
+static void unreserve(char *base, size_t bytes)
+{
+    size_t guard = guard_bytes(bytes);
+    munmap(base - guard, guard + bytes);
+}
 
 static bool arena_try(arena *a, size_t bytes, size_t span, bool is_huge)
 {

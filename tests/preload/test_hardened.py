@@ -13,42 +13,26 @@ import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import test_malloc
 
 from forms import IS_FREE_THREADED
-from slabmalloc.process import preload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-HERE = Path(__file__).parent
-
-try:
-    LIBRARY = preload.library()
-except RuntimeError as reason:
-    pytest.skip(str(reason), allow_module_level=True)
-
-
-def cases(source: str) -> list[str]:
-    """The names in the table of the program's cases."""
-    table = (HERE / source).read_text().partition("static const test_case cases[] = {\n")[2].partition("};\n")[0]
-    names = re.findall(r'^ *\{"(\w+)", \w+\},$', table, re.MULTILINE)
-    assert names
-    return names
+    from pathlib import Path
 
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "LD_PRELOAD": LIBRARY, "SLABMALLOC_HARDENED": "1"}
-    return subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, timeout=120)
+    return test_malloc.run(program, *arguments, SLABMALLOC_HARDENED="1")
 
 
 # ---- what any malloc does -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", [case for case in cases("standards.c") if case != "what_is_told"])
+@pytest.mark.parametrize("case", [case for case in test_malloc.cases("standards.c") if case != "what_is_told"])
 def test_what_the_standards_say(build: Callable[[str], str], case: str) -> None:
     done = run(build("standards.c"), case)
     assert (done.returncode, done.stderr) == (0, "")
@@ -58,7 +42,7 @@ def test_what_the_standards_say(build: Callable[[str], str], case: str) -> None:
 NOT_HERE = ["handlers_at_the_end_allocate", "ten_thousand_come_and_go"]
 
 
-@pytest.mark.parametrize("case", [case for case in cases("threads.c") if case not in NOT_HERE])
+@pytest.mark.parametrize("case", [case for case in test_malloc.cases("threads.c") if case not in NOT_HERE])
 def test_threads(build: Callable[[str], str], case: str) -> None:
     done = run(build("threads.c"), case)
     assert (done.returncode, done.stdout, done.stderr) == (0, "destructor\n", "")
@@ -102,7 +86,7 @@ GUARDED = ["read_large_after_free", "write_behind_a_large_block", "read_nothing"
 
 
 def test_every_case_is_compared() -> None:
-    assert {*FOUND, *GUARDED} == set(cases("hardened.c"))
+    assert {*FOUND, *GUARDED} == set(test_malloc.cases("hardened.c"))
 
 
 @pytest.mark.parametrize("case", FOUND)

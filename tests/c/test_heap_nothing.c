@@ -3,6 +3,7 @@
  * What nobody may touch: objects of no bytes, which have addresses and no memory; and what lies below a range, and behind the part of
  * it that is in use.
  */
+#include "limits.h"
 #include "space_fixture.h"
 
 #include <signal.h>
@@ -84,7 +85,8 @@ static void has_no_memory(void)
         if (nothing % HEAP_PAGE_BYTES == 0)
             resident_bytes += os_resident_bytes((void *)nothing, HEAP_PAGE_BYTES);
     }
-    CHECK_EQUAL(resident_bytes, 0);
+    if (!is_emulated()) /* an emulator may not tell of pages that nobody may touch: all of them count then */
+        CHECK_EQUAL(resident_bytes, 0);
     space_destroy(s);
 }
 

@@ -210,7 +210,7 @@ static NOINLINE void *realloc_elsewhere(domain *d, void *block, size_t bytes, sl
 }
 
 /* A block that another interpreter's thread resizes: its heap is not the caller's to allocate from. */
-static void *realloc_by_another(domain *d, void *block, size_t bytes)
+static NOINLINE void *realloc_by_another(domain *d, void *block, size_t bytes)
 {
     size_t usable = heap_usable_bytes(the_heap->space, block);
     if (usable == 0 && !heap_is_nothing(the_heap->space, block))

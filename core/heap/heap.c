@@ -15,7 +15,7 @@ _Static_assert(HEAP_PAGE_BYTES / SLABMALLOC_MIN_PAGE_BYTES <= 16, "range.purged 
 _Static_assert(HEAP_SMALL_BYTES >= ZONE_SMALL_BYTES && HEAP_MEDIUM_BYTES <= ZONE_TABLE_BYTES,
                "the zone's tables serve");
 
-enum { GROWING_BYTES = 512, ORPHANS_AT_ONCE = 8 };
+enum { ORPHANS_AT_ONCE = 8 };
 
 /* ---- pages ----------------------------------------------------------------------------------------------- */
 
@@ -249,13 +249,6 @@ void heap_destroy(heap *h) { space_destroy(h->space); }
 
 /* ---- objects --------------------------------------------------------------------------------------------- */
 
-static bool is_live_in(const slab *s, uintptr_t object)
-{
-    const slab_geometry *g = &s->sc->geometry;
-    size_t index = sc_slot_at(g, object - slab_page(s));
-    return index < g->capacity && !bitset_has(s->local, index) && !bitset_has(slab_remote(s, g), index);
-}
-
 void *heap_allocate_nothing(space *s)
 {
     pthread_mutex_lock(&s->nothing_lock);
@@ -269,7 +262,7 @@ void *heap_allocate_nothing(space *s)
 bool heap_is_nothing(space *s, const void *object)
 {
     const slab *found = space_slab_at(s, (uintptr_t)object);
-    return found != NULL && heap_slab_is_nothing(found) && is_live_in(found, (uintptr_t)object);
+    return found != NULL && heap_slab_is_nothing(found) && heap_is_live_in(found, (uintptr_t)object);
 }
 
 void *heap_allocate_other(heap *h, size_t bytes)
@@ -340,7 +333,7 @@ slabmalloc_status heap_free(heap *h, void *object)
 /* heap_usable_bytes in a slab of objects that have bytes. */
 static size_t usable_bytes_in(const slab *s, uintptr_t object)
 {
-    return is_live_in(s, object) ? s->sc->geometry.object_bytes : 0;
+    return heap_is_live_in(s, object) ? s->sc->geometry.object_bytes : 0;
 }
 
 size_t heap_usable_bytes(space *s, const void *object)
@@ -357,93 +350,6 @@ bool heap_owns(space *s, const void *object)
 {
     return space_range_of(s, (uintptr_t)object) != NULL || large_usable_bytes(&s->large, object) != 0 ||
            large_rests_at(&s->large, (uintptr_t)object);
-}
-
-/* What is wrong with an address at which no live object begins. */
-static slabmalloc_status diagnose(space *s, const void *object)
-{
-    const slab *found = space_slab_at(s, (uintptr_t)object);
-    if (found == NULL)
-        return SLABMALLOC_FREE_FOREIGN;
-    const slab_geometry *g = &found->sc->geometry;
-    return sc_slot_at(g, (uintptr_t)object - slab_page(found)) < g->capacity ? SLABMALLOC_FREE_DOUBLE
-                                                                             : SLABMALLOC_FREE_INTERIOR;
-}
-
-/* What has grown once is likely to grow again: a quarter more, so that a vector which grows by small steps is copied at
- * every second class or third alone, and half as much again where most of that is OS pages that nobody has touched; but
- * no more than what still fits in the sense of heap_fits. */
-static size_t room_to_grow(const heap *h, size_t bytes)
-{
-    if (bytes < GROWING_BYTES || bytes > HEAP_MEDIUM_BYTES)
-        return bytes;
-    size_t roomy = min_size(bytes + bytes / (bytes > HEAP_SMALL_BYTES ? 2 : 4), HEAP_MEDIUM_BYTES);
-    const slabmalloc_sc *sc = heap_sc_of(&h->view, roomy);
-    while (!heap_fits(sc->object_bytes, bytes) && sc->index > 0 && sc[-1].object_bytes >= bytes)
-        sc--;
-    return sc->object_bytes;
-}
-
-/* Would a slot for so many bytes be none other than one of these, where classes are far apart? */
-static bool is_in_class(const heap *h, size_t usable, size_t bytes)
-{
-    return bytes <= usable && usable <= HEAP_MEDIUM_BYTES && heap_sc_of(&h->view, bytes)->object_bytes == usable;
-}
-
-bool heap_may_have_size(space *s, const void *object, size_t bytes, size_t align)
-{
-    size_t usable = heap_usable_bytes(s, object), asked = max_size(bytes, 1);
-    if (usable == 0)
-        return true;
-    if (bytes > usable || !is_power_of_two(align) || (uintptr_t)object % align != 0)
-        return false;
-    bool has_roomy = atomic_load_explicit(&s->has_roomy, memory_order_relaxed);
-    if (s->options.is_hardened) /* it knows what was asked for */
-        return asked == usable || has_roomy;
-    const slab *found = space_slab_at(s, (uintptr_t)object);
-    size_t least = min_size(asked, usable) + os_page_bytes() - 1; /* large: whole OS pages, and a quarter of waste */
-    bool is_as_made = found != NULL ? zone_sc(found->sc->zone, asked, align) == found->sc : usable <= least + least / 4;
-    return is_as_made || heap_fits(usable, bytes) || has_roomy;
-}
-
-/* Frees a live object. */
-static slabmalloc_status free_moved(heap *h, slab *own, void *object)
-{
-    bool is_freed = own != NULL && heap_free_quickly(own, (uintptr_t)object);
-    return is_freed ? SLABMALLOC_OK : heap_free(h, object);
-}
-
-/* What had no bytes gets some. */
-static void *reallocate_nothing(heap *h, void *object, size_t bytes, slabmalloc_status *status)
-{
-    void *made = heap_allocate(h, bytes);
-    *status = made != NULL ? heap_free(h, object) : SLABMALLOC_OK;
-    return made;
-}
-
-void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *status)
-{
-    slab *own = heap_own_slab(&h->view, (uintptr_t)object);
-    if (UNLIKELY(own == NULL) && heap_is_nothing(h->space, object))
-        return reallocate_nothing(h, object, bytes, status);
-    if (UNLIKELY(h->hardened != NULL))
-        return hardened_reallocate(h, object, bytes, status);
-    size_t usable = own != NULL ? usable_bytes_in(own, (uintptr_t)object) : heap_usable_bytes(h->space, object);
-    *status = usable == 0 ? diagnose(h->space, object) : SLABMALLOC_OK;
-    if (usable == 0 || heap_fits(usable, bytes) || is_in_class(h, usable, bytes))
-        return usable == 0 ? NULL : object;
-    if (usable > HEAP_MEDIUM_BYTES && bytes > HEAP_MEDIUM_BYTES) {
-        void *resized = large_resize(&h->space->large, object, bytes);
-        if (resized != NULL)
-            return resized;
-    }
-    /* Also what the kernel does not resize: a mapping that its client gave advice for in parts, as NumPy does. */
-    void *moved = heap_allocate(h, bytes > usable ? room_to_grow(h, bytes) : bytes);
-    if (moved == NULL)
-        return bytes <= usable ? heap_left_roomy(h->space, object) : NULL; /* to shrink never fails */
-    memcpy(moved, object, min_size(bytes, usable));
-    *status = free_moved(h, own, object);
-    return moved;
 }
 
 /* ---- what is there --------------------------------------------------------------------------------------- */

@@ -251,6 +251,14 @@ ALWAYS_INLINE bool heap_slab_is_nothing(const slab *s)
 /* heap_free for a caller who has no heap of the space. [any thread] */
 slabmalloc_status heap_free_remote(space *s, void *object);
 
+/* Does a live object begin there, on the slab's page? [any thread, for its own objects] */
+ALWAYS_INLINE bool heap_is_live_in(const slab *s, uintptr_t object)
+{
+    const slab_geometry *g = &s->sc->geometry;
+    size_t index = sc_slot_at(g, object & s->sc->offset_mask);
+    return index != SIZE_MAX && !bitset_has(s->local, index) && !bitset_has(slab_remote(s, g), index);
+}
+
 /* Usable bytes of a live object of the space; 0: none begins there, or it has none. [any thread, for its own objects] */
 size_t heap_usable_bytes(space *s, const void *object);
 /* Is an object of so many usable bytes left where it is when it is to have `bytes`? A class or two below is not worth

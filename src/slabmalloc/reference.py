@@ -136,7 +136,9 @@ class Allocator:
 
     def _refill_from_pager(self, lists: SizeClassLists) -> None:
         if self.pager is None:
-            raise OutOfMemory(f"no slot of {lists.object_bytes} bytes is free: refill with a {lists.page.__name__}")
+            raise OutOfMemory(
+                f"no slot of {lists.object_bytes} bytes is free: refill with one more {lists.page.__name__}"
+            )
         page = self.pager.allocate_page(lists.page)
         if not isinstance(page, lists.page):
             raise InvalidPage(f"{self.pager!r} returned {page!r}, which is no {lists.page.__name__}")

@@ -87,7 +87,9 @@ class Allocator(_native.Zone):
         """The class of this layout has no slot left: one more page from the pager, or OutOfMemory."""
         wanted = self._page_of(layout)
         if self.pager is None:
-            raise OutOfMemory(f"no slot of {self._class_bytes(layout)} bytes is free: refill with a {wanted.__name__}")
+            raise OutOfMemory(
+                f"no slot of {self._class_bytes(layout)} bytes is free: refill with one more {wanted.__name__}"
+            )
         page = self.pager.allocate_page(wanted)
         if not isinstance(page, wanted):
             raise InvalidPage(f"{self.pager!r} returned {page!r}, which is no {wanted.__name__}")

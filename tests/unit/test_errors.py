@@ -340,7 +340,7 @@ def test_restore_of_a_slab_on_another_kind_of_page(bench: Bench) -> None:
 def test_out_of_memory_without_a_pager(api: ModuleType) -> None:
     zone = api.ZoneAllocator()
     layout = api.Layout.from_size_align(64, 8)
-    with pytest.raises(OutOfMemory, match="no slot of 64 bytes is free: refill with a ObjectPage"):
+    with pytest.raises(OutOfMemory, match="no slot of 64 bytes is free: refill with one more ObjectPage"):
         zone.allocate(layout)
     zone.refill(layout, new_page())
     taken = [zone.allocate(layout) for _ in range(63)]

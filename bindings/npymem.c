@@ -77,10 +77,10 @@ static void *advised(void *block, size_t bytes)
 
 /* ---- a cache of small blocks ---------------------------------------------------------------------------------- */
 
-/* As NumPy has one in front of its allocator, by the sizes that blocks are freed with, and as large: a small array costs
- * what it costs on stock, a tenth less than without. To the heap these blocks are live; counts do not see them come and
- * go. Unlike NumPy's it takes a block only if a free of it would be right, and its slot is as large as is said.
- * [interpreter lock: not in free-threaded builds, where NumPy has none either] */
+/* As NumPy has one in front of its allocator, by the sizes that blocks are freed with, and as large: a small array
+ * costs what it costs on stock, a tenth less than without. To the heap these blocks are live; counts do not see them
+ * come and go. Unlike NumPy's it takes a block only if a free of it would be right, and its slot is as large as is
+ * said. [interpreter lock: not in free-threaded builds, where NumPy has none either] */
 enum { CACHED_BYTES = 1024, CACHED_BLOCKS = 7 };
 
 #ifndef Py_GIL_DISABLED

@@ -8,8 +8,8 @@
 
 /* Why the domain can't be installed in this process, as a sentence; NULL: nothing known. */
 const char *rawmem_refusal(void);
-/* Installs it; NULL, or a sentence that says why not. Called until it has succeeded. [main interpreter's lock held, or CPython not
- * started] */
+/* Installs it; NULL, or a sentence that says why not. Called until it has succeeded. [main interpreter's lock held, or
+ * CPython not started] */
 const char *rawmem_install(void);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Domains that are served from the calling thread's heap, floor 4: malloc, in the preload library; CPython's `raw`, asked
- * for without the interpreter lock, from any thread, before and after the interpreter's life; NumPy's data in the wrapper
- * form. They share the heaps of threads, so a block of one may be freed by another. An invalid free stops the
+ * Domains that are served from the calling thread's heap, floor 4: malloc, in the preload library; CPython's `raw`,
+ * asked for without the interpreter lock, from any thread, before and after the interpreter's life; NumPy's data in the
+ * wrapper form. They share the heaps of threads, so a block of one may be freed by another. An invalid free stops the
  * process. What is not a block of the heap is the caller's to pass on.
  *
  * Counts. Each heap has a tally per domain, which its owner alone writes: see heap.h. The rest is rare, and atomic.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The beginning, floor 4: if the program is a CPython, its domains are installed before it initialises, which is the one
- * moment at which CPython supports a replacement without restriction. (`raw` ends in malloc, so that it is ours anyway:
- * as a domain it has counts of its own.)
+ * The beginning, floor 4: if the program is a CPython, its domains are installed before it initialises, which is the
+ * one moment at which CPython supports a replacement without restriction. (`raw` ends in malloc, so that it is ours
+ * anyway: as a domain it has counts of its own.)
  *     SLABMALLOC_DOMAINS      which of obj, mem and raw; default all, "" none
  *     SLABMALLOC_NO_CHILDREN  set: programs that this one starts run without the library
  *     SLABMALLOC_RUN_PID      the process that became this one, by `slabmalloc run` or the start-up file: it alone
@@ -171,7 +171,8 @@ __attribute__((constructor)) static void begin(void)
 }
 
 #ifdef __GLIBC__
-/* What pthread_atfork ends in, a function of the LSB. Libraries that the program is linked with begin before this one. */
+/* What pthread_atfork ends in, a function of the LSB. Libraries that the program is linked with begin before this
+ * one. */
 __attribute__((visibility("default"))) int __register_atfork(void (*before)(void), void (*in_parent)(void),
                                                              void (*in_child)(void), void *library);
 int __register_atfork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void), void *library)

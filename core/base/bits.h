@@ -63,8 +63,9 @@ ALWAYS_INLINE size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 /* Division of any n < 2^32 by a constant d, 2 <= d < 2^32, by one multiplication. With
  *     m = floor(2^64 / d) + 1,   e = m * d - 2^64, so that 0 < e <= d,   and n = k * d + r
  *     n * m = k * 2^64 + (k * e + r * m)
- * the high 64 bits are k, since k * e + r * m < 2^64: for r = d - 1 that is (k + 1) * e < m, and (k + 1) * e <= (k + 1) * d
- * = n + 1 <= 2^32 < m; for a smaller r it is less than (d - 1) * m = 2^64 + e - m < 2^64, since k * e <= k * d < 2^32 < m.
+ * the high 64 bits are k, since k * e + r * m < 2^64: for r = d - 1 that is (k + 1) * e < m, and
+ * (k + 1) * e <= (k + 1) * d = n + 1 <= 2^32 < m; for a smaller r it is less than (d - 1) * m = 2^64 + e - m < 2^64,
+ * since k * e <= k * d < 2^32 < m.
  * The low 64 bits are k * e if d divides n, and else at least m. So one comparison with a constant tells multiples of d
  * below a bound from all else:
  *     d divides n and n / d < c  <=>  low < c * e        for c * d <= 2^32, since c * e <= 2^32 < m

@@ -13,8 +13,8 @@
 
 /* 1 TiB; more is for further ranges. */
 #define ARENA_MAX_BYTES ((size_t)1 << 40)
-/* Below a range nobody can write: what runs down from its first page ends there. What runs up ends where the range is not
- * committed yet, which is why it is committed by single chunks. */
+/* Below a range nobody can write: what runs down from its first page ends there. What runs up ends where the range is
+ * not committed yet, which is why it is committed by single chunks. */
 #define GUARD_BYTES ARENA_CHUNK_BYTES
 /* Where address space is short a range is small, and its guard an OS page. */
 enum { GUARD_SHARE = 64 };
@@ -52,7 +52,8 @@ static void *reserve(size_t bytes)
     return memory == MAP_FAILED ? NULL : memory;
 }
 
-/* The span of `chunk`, the first that is not committed, can be used from now on; false: the system does not grant it. */
+/* The span of `chunk`, the first that is not committed, can be used from now on; false: the system does not grant
+ * it. */
 static bool commit(arena *a, size_t chunk)
 {
     size_t end = min_size(chunk + a->span_chunks, a->chunk_count);
@@ -235,8 +236,8 @@ static void chunk_set(arena *a, size_t chunk, uint16_t free, uint16_t resting)
 
 /* ---- pages ----------------------------------------------------------------------------------------------- */
 
-/* A chunk with a free unit, or that is free as a whole; a fresh span comes into the arena's books for it. SIZE_MAX: there
- * is none. */
+/* A chunk with a free unit, or that is free as a whole; a fresh span comes into the arena's books for it. SIZE_MAX:
+ * there is none. */
 static size_t chunk_choose(arena *a, bool is_whole)
 {
     static const uint8_t any[] = {RESTING_PARTIAL, RESTING_WHOLE, RESTING_SPARE, FREE_PARTIAL, FREE_WHOLE};

@@ -11,9 +11,10 @@
  *     mapped = (in use + resting) x unit
  * By chunk c < fresh:  resting[c] is a subset of free[c];  sets[k] has c  <=>  its key (see arena.c) has k.
  *
- * If huge pages are wanted memory comes and goes by spans, of a huge page or a chunk, whichever is more: a span comes as a
- * whole with the first of its units that is in use, and is purged as a whole when none is. So of each span all free units
- * rest, or all units are purged. Else the range is kept out of huge pages, and memory comes and goes by units.
+ * If huge pages are wanted memory comes and goes by spans, of a huge page or a chunk, whichever is more: a span comes
+ * as a whole with the first of its units that is in use, and is purged as a whole when none is. So of each span all
+ * free units rest, or all units are purged. Else the range is kept out of huge pages, and memory comes and goes by
+ * units.
  *     spare_count = units that may be purged: those that rest; with huge pages, in spans without a unit in use
  * Whoever calls holds the lock of the space that the arena belongs to.
  */

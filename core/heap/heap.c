@@ -27,8 +27,8 @@ static size_t guard_bytes(const heap *h)
     return h->hardened != NULL && bytes <= HEAP_PAGE_BYTES / SHARE ? bytes : 0;
 }
 
-/* The end of the page becomes its guard, or is it no more; false: the system refuses. Pages have one as far as the system's
- * count of mappings allows. */
+/* The end of the page becomes its guard, or is it no more; false: the system refuses. Pages have one as far as the
+ * system's count of mappings allows. */
 static bool guard_end(const heap *h, void *page, size_t page_bytes, bool is_guard)
 {
     size_t bytes = h->is_nothing ? page_bytes : guard_bytes(h);
@@ -63,8 +63,8 @@ static void enter_slab(heap *h, const slab *s, slab *entry)
         atomic_store_explicit(&r->slabs[unit], entry, memory_order_release);
 }
 
-/* Random start costs OS pages: it is for what compaction may be for, which is neither a class of one slab nor objects as
- * large as an OS page. */
+/* Random start costs OS pages: it is for what compaction may be for, which is neither a class of one slab nor objects
+ * as large as an OS page. */
 static void slab_joined(void *context, slab *s)
 {
     s->sc->random_start = s->sc->pages > 1 && s->sc->object_bytes < SLABMALLOC_MIN_PAGE_BYTES;

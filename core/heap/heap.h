@@ -83,7 +83,8 @@ typedef enum heap_state {
     HEAP_LOST /* its owner was another thread than the one that forked */
 } heap_state;
 
-/* What the quick paths read of a heap; the sizes, `bytes` too, are 0 where it is hardened (hardened.h). Nothing of it changes: who serves one heap all the time keeps a copy at hand. */
+/* What the quick paths read of a heap; the sizes, `bytes` too, are 0 where it is hardened (hardened.h). Nothing of it
+ * changes: who serves one heap all the time keeps a copy at hand. */
 typedef struct heap_view {
     slabmalloc_zone *zone;
     /* The first range of the space, which has nearly everything. */
@@ -147,8 +148,8 @@ typedef struct space_stats {
 heap *heap_create(size_t reserve_bytes);
 void heap_destroy(heap *h);
 
-/* A heap of the space for the caller: an abandoned one, else one whose owner `is_gone` (NULL: ask nobody) without having
- * abandoned it, else a new one; NULL: the system refuses. [any thread] */
+/* A heap of the space for the caller: an abandoned one, else one whose owner `is_gone` (NULL: ask nobody) without
+ * having abandoned it, else a new one; NULL: the system refuses. [any thread] */
 heap *heap_open(space *s, bool (*is_gone)(uint64_t owner));
 /* The caller owns it no more. [owner] */
 void heap_abandon(heap *h);
@@ -190,8 +191,8 @@ void *heap_allocate_zeroed(heap *h, size_t bytes);
 /* Frees an object of any heap of the space. Every free is checked; one that is not right changes nothing. [owner] */
 slabmalloc_status heap_free(heap *h, void *object);
 
-/* What nearly every heap_free is, in two steps without a call, so that a caller who ends in calls has no frame: an object
- * of the caller's own heap, on a page of the first range, which changes a bit and a count and nothing else.
+/* What nearly every heap_free is, in two steps without a call, so that a caller who ends in calls has no frame: an
+ * object of the caller's own heap, on a page of the first range, which changes a bit and a count and nothing else.
  *
  * The slab of such an object, or NULL. [owner] */
 ALWAYS_INLINE slab *heap_own_slab(const heap_view *view, uintptr_t object)
@@ -239,8 +240,8 @@ ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object)
 /* What heap_free and heap_free_remote are where nothing is hardened. */
 slabmalloc_status heap_release(heap *h, void *object);
 slabmalloc_status heap_release_remote(space *s, void *object);
-/* An object of no bytes: an address of its own, and whoever reads or writes there finds out. It is a slot in a slab that is a
- * guard as a whole, of a heap that all share. [any thread] */
+/* An object of no bytes: an address of its own, and whoever reads or writes there finds out. It is a slot in a slab
+ * that is a guard as a whole, of a heap that all share. [any thread] */
 void *heap_allocate_nothing(space *s);
 /* Is it such an object, and live? [any thread] */
 bool heap_is_nothing(space *s, const void *object);
@@ -259,7 +260,8 @@ ALWAYS_INLINE bool heap_is_live_in(const slab *s, uintptr_t object)
     return index != SIZE_MAX && !bitset_has(s->local, index) && !bitset_has(slab_remote(s, g), index);
 }
 
-/* Usable bytes of a live object of the space; 0: none begins there, or it has none. [any thread, for its own objects] */
+/* Usable bytes of a live object of the space; 0: none begins there, or it has none. [any thread, for its own
+ * objects] */
 size_t heap_usable_bytes(space *s, const void *object);
 /* Is an object of so many usable bytes left where it is when it is to have `bytes`? A class or two below is not worth
  * the copy; what has grown to a medium size keeps its room to grow, up to a half; a large object keeps little. */
@@ -277,8 +279,8 @@ static inline void *heap_left_roomy(space *s, void *object)
     return object;
 }
 
-/* Could the live object have been asked for as `bytes`, aligned to `align`, when it was made or resized last? True if no
- * live object begins there: then that is what is wrong. [any thread, for its own objects] */
+/* Could the live object have been asked for as `bytes`, aligned to `align`, when it was made or resized last? True if
+ * no live object begins there: then that is what is wrong. [any thread, for its own objects] */
 bool heap_may_have_size(space *s, const void *object, size_t bytes, size_t align);
 
 /* The object with at least `bytes`: in place if it fits, else moved, contents kept; the old one is freed then. NULL:
@@ -331,7 +333,8 @@ typedef struct heap_place {
     bool is_current;
 } heap_place;
 
-/* O(large objects, or words of a bitmap). Other threads are not waited for, so of their slabs it may be a moment old. */
+/* O(large objects, or words of a bitmap). Other threads are not waited for, so of their slabs it may be a moment
+ * old. */
 heap_place heap_inspect(space *s, const void *address);
 
 #endif

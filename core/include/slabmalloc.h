@@ -105,7 +105,8 @@ typedef struct slabmalloc_zone_options {
 /* Default classes, no pager, owned by the calling thread, meta-data in the page, lowest slot first. */
 slabmalloc_zone_options slabmalloc_zone_options_default(void);
 
-/* A new zone, or NULL if `options->classes` is invalid, or too large for the guard, or the system refuses bookkeeping memory. [any thread] */
+/* A new zone, or NULL if `options->classes` is invalid, or too large for the guard, or the system refuses bookkeeping
+ * memory. [any thread] */
 slabmalloc_zone *slabmalloc_zone_create(const slabmalloc_zone_options *options);
 /* Ends the zone. Every page goes back to the pager, whether it holds live objects or not, and its meta-data is wiped;
  * without a pager each page is only wiped. O(pages). [owner; no other thread may use the zone any more] */

@@ -4,8 +4,8 @@
  * below, until one word is left. So the lowest member is found in as many steps as there are levels (at most five, for
  * a page of 1 GiB), and nothing is ever scanned.
  *
- * Invariant at rest: bit i of level k+1 is set  <=>  word i of level k is not zero. (Of a slab's local set the top is elsewhere:
- * slab.h.)
+ * Invariant at rest: bit i of level k+1 is set  <=>  word i of level k is not zero. (Of a slab's local set the top is
+ * elsewhere: slab.h.)
  *
  * One writer uses the plain operations; its stores are relaxed atomics, plain moves on every machine, so that others
  * may look at a bit. `bitset_share` and `bitset_take` are for many writers and one taker; argument in zone/remote.h.

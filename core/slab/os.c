@@ -206,8 +206,8 @@ void *slabmalloc_os_remap(void *memory, size_t old_bytes, size_t new_bytes)
     return moved == MAP_FAILED ? NULL : moved;
 }
 
-/* Gives up addresses that were reserved as the target of a move which failed: the system may have freed them by now, and
- * somebody else may have them. Taking them once more shows whether they are free; if not they stay reserved. */
+/* Gives up addresses that were reserved as the target of a move which failed: the system may have freed them by now,
+ * and somebody else may have them. Taking them once more shows whether they are free; if not they stay reserved. */
 static void unreserve(void *memory, size_t bytes)
 {
     void *taken =

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Where memory comes from, floor 1. This room, huge.c and the heap's arena are the only ones that make system calls. Here: the
- * system's mappings (public, in slabmalloc.h), and the store from which a zone takes its bookkeeping.
+ * Where memory comes from, floor 1. This room, huge.c and the heap's arena are the only ones that make system calls.
+ * Here: the system's mappings (public, in slabmalloc.h), and the store from which a zone takes its bookkeeping.
  */
 #ifndef SLABMALLOC_SLAB_PAGER_H
 #define SLABMALLOC_SLAB_PAGER_H
@@ -33,8 +33,8 @@ void os_random(uint64_t *words, size_t count);
 /* How many of the bytes (whole OS pages) have memory now, or all if the system does not say. */
 size_t os_resident_bytes(void *memory, size_t bytes);
 
-/* How many mappings the system lets a process have, at most as many as it usually does: each costs memory and makes forks slower.
- * A guard parts one in two, or is one more. */
+/* How many mappings the system lets a process have, at most as many as it usually does: each costs memory and makes
+ * forks slower. A guard parts one in two, or is one more. */
 size_t os_most_mappings(void);
 /* Memory between two guards, OS pages that nobody can touch; aligned to `align`. NULL: the system refuses. */
 void *os_map_guarded(size_t bytes, size_t align);
@@ -44,8 +44,8 @@ int os_guard(void *memory, size_t bytes, bool is_guard);
 /* The memory becomes a guard for good, until it is unmapped; what it held goes back. errno or 0. */
 int os_fence(void *memory, size_t bytes);
 
-/* As slabmalloc_os_remap, for memory that grows. Where it has to move, to an address that lies to multiples of `align`, a
- * power of two, as the old one does, or at one if it was shorter than that: so huge pages stay what they are. (Where
+/* As slabmalloc_os_remap, for memory that grows. Where it has to move, to an address that lies to multiples of `align`,
+ * a power of two, as the old one does, or at one if it was shorter than that: so huge pages stay what they are. (Where
  * addresses are short it may lie otherwise.) */
 void *os_grow(void *memory, size_t old_bytes, size_t new_bytes, size_t align);
 

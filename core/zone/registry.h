@@ -22,7 +22,7 @@ extern slab registry_nothing;
 
 typedef struct registry_table {
     uint64_t
-        factor; /* keys are multiples of a page size: the golden ratio above its bits, so that neighbours spread evenly */
+        factor;     /* the golden ratio above the bits of a page size, of which keys are multiples: neighbours spread */
     uint32_t shift; /* 64 - log2 of the number of entries */
     size_t mask;    /* number of entries - 1 */
     slab *_Atomic entries[];

@@ -14,22 +14,23 @@
  * slab joins its band at the back: while it waits it gathers frees, so that it serves several allocations when its turn
  * comes. At the front it would be chosen for the one slot just freed. Empty slabs join at the front: they are warm.
  *
- * In a forked child (zone_note_fork) the slabs that are partial by then go to lists of their own, one per band, from which
- * slabs are chosen last: after the child's own partial slabs, after empty ones, and, while zone.fresh_left_bytes last, after
- * a page from the pager. A slab's `list` stays its band, and its next change of lists brings it back among the others.
+ * In a forked child (zone_note_fork) the slabs that are partial by then go to lists of their own, one per band, from
+ * which slabs are chosen last: after the child's own partial slabs, after empty ones, and, while zone.fresh_left_bytes
+ * last, after a page from the pager. A slab's `list` stays its band, and its next change of lists brings it back among
+ * the others.
  *
  * The cursor. `next` is the slot that the next allocation returns, known beforehand, so that neither the scan for it
  * nor the free before it delays the caller:
- *     next == NO_SLOT and next_word == NULL  <=>  the current slab, if there is one, has no slot in its local set (or is at
- *     its random start, see below);
+ *     next == NO_SLOT and next_word == NULL  <=>  the current slab, if there is one, has no slot in its local set (or
+ *     is at its random start, see below);
  *     else next is the lowest slot of that set, next_word the word of its bit, next_base the slot of that word's bit 0.
  * So the cursor's word is never empty, and a free into it needs nothing of the summary. A free below next moves it
- * back: the lowest free slot of the current slab goes out first, always. Random start: an empty slab, not a deep one, that becomes
- * current is first filled from a random slot on, one of the last START_REACH of a word. That is a matter of the cursor
- * alone: while `is_starting`, the slab's summary has the words above the start's, and those in which something was
- * freed meanwhile; the start's own word is served bit by bit (`start_bits` of word `start_at`, by sc_allocate_slow,
- * since the hot path knows lowest bits only), and next may be NO_SLOT meanwhile. When all that is used up the summary
- * becomes whole.
+ * back: the lowest free slot of the current slab goes out first, always. Random start: an empty slab, not a deep one,
+ * that becomes current is first filled from a random slot on, one of the last START_REACH of a word. That is a matter
+ * of the cursor alone: while `is_starting`, the slab's summary has the words above the start's, and those in which
+ * something was freed meanwhile; the start's own word is served bit by bit (`start_bits` of word `start_at`, by
+ * sc_allocate_slow, since the hot path knows lowest bits only), and next may be NO_SLOT meanwhile. When all that is
+ * used up the summary becomes whole.
  *
  * The hot paths call nothing but at their end.
  */
@@ -54,7 +55,7 @@ struct slabmalloc_sc {
     uintptr_t page_mask;
     uint64_t object_bytes, reciprocal; /* as in geometry */
 
-    /* One that never changes, up to the geometry's shape: freers read it, and must not meet the owner's writes there. */
+    /* One that never changes, up to the geometry's shape: freers read it, and do not meet the owner's writes there. */
     struct slabmalloc_zone *zone;
     uintptr_t offset_mask; /* the rest of an address on a page of this class */
     slab_geometry geometry;

@@ -59,8 +59,8 @@ ALWAYS_INLINE slabmalloc_sc *zone_sc_of_size(slabmalloc_zone *zone, size_t size)
     return &zone->sc[zone->class_table[(size + SLABMALLOC_GRANULE_BYTES - 1) / SLABMALLOC_GRANULE_BYTES]];
 }
 
-/* The process is a forked child now. What the zone has is shared with the parent until it is written to, and then copied,
- * by OS pages: so the holes in slabs are left alone until the child has taken `bytes` of fresh pages. */
+/* The process is a forked child now. What the zone has is shared with the parent until it is written to, and then
+ * copied, by OS pages: so the holes in slabs are left alone until the child has taken `bytes` of fresh pages. */
 void zone_note_fork(slabmalloc_zone *zone, size_t bytes);
 
 /* One page from the pager into `sc`; false: there is none. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Checks for the C tests: a failed one prints file, line, both values and the seed, and the test goes on, so that one run
- * shows everything that is wrong. A program runs its tests with RUN and returns check_finish(), whose last line is
+ * Checks for the C tests: a failed one prints file, line, both values and the seed, and the test goes on, so that one
+ * run shows everything that is wrong. A program runs its tests with RUN and returns check_finish(), whose last line is
  * `N passed, M failed`. Checks may be made by any thread.
  */
 #ifndef CHECK_H

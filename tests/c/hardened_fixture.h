@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the tests of hardened heaps share: a hardened space that notes what it finds damaged, and children that must die.
+ * What the tests of hardened heaps share: a hardened space that notes what it finds damaged, and children that must
+ * die.
  */
 #ifndef HARDENED_FIXTURE_H
 #define HARDENED_FIXTURE_H
@@ -48,8 +49,8 @@ static inline char *block_among_others(heap *h, size_t bytes)
     return block;
 }
 
-/* So many blocks of a size come and go: whatever was in quarantine has left it, but with a probability of less than one in
- * 10^12, and so have all clean ones been served that were free. */
+/* So many blocks of a size come and go: whatever was in quarantine has left it, but with a probability of less than one
+ * in 10^12, and so have all clean ones been served that were free. */
 static inline void churn(heap *h, size_t bytes)
 {
     enum { ROUNDS = 30 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the tests of huge pages share: how a heap may use them, what the kernel says of a range, and its count of huge pages
- * that were given back in part: their memory stays allocated, which is what must never happen.
+ * What the tests of huge pages share: how a heap may use them, what the kernel says of a range, and its count of huge
+ * pages that were given back in part: their memory stays allocated, which is what must never happen.
  */
 #ifndef HUGE_FIXTURE_H
 #define HUGE_FIXTURE_H
@@ -24,8 +24,8 @@ static inline bool has_huge_pages(void)
            machine.bytes == HUGE_BYTES;
 }
 
-/* Of the mappings that overlap [begin, begin + bytes), by smaps: how many there are; the bytes that `field` ("Rss:") sums up
- * to; how many have `flag` (" nh": never huge). */
+/* Of the mappings that overlap [begin, begin + bytes), by smaps: how many there are; the bytes that `field` ("Rss:")
+ * sums up to; how many have `flag` (" nh": never huge). */
 typedef struct smaps_sum {
     size_t count, bytes, flagged;
 } smaps_sum;

@@ -47,8 +47,8 @@ static inline int try_half_a_gigabyte(void)
     return memory == MAP_FAILED ? 0 : 98; /* emulators may not keep the limit */
 }
 
-/* SLABMALLOC_EMULATED: under an emulator, which may not keep limits, or keep a table of all pages that are reserved, or die
- * of the limit itself. */
+/* SLABMALLOC_EMULATED: under an emulator, which may not keep limits, or keep a table of all pages that are reserved, or
+ * die of the limit itself. */
 static inline bool is_emulated(void) { return getenv("SLABMALLOC_EMULATED") != NULL; }
 
 /* Sanitizers need the address space themselves. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * The malloc interface of bindings/preload/malloc.c under other names. Included before anything else (-include) by that
- * file and by a program that asks for it as for any malloc, it lets the program be linked with the allocator, while the C
- * library, the sanitizers and the fuzzer keep the malloc that they know.
+ * file and by a program that asks for it as for any malloc, it lets the program be linked with the allocator, while the
+ * C library, the sanitizers and the fuzzer keep the malloc that they know.
  */
 #ifndef MALLOC_NAMES_H
 #define MALLOC_NAMES_H

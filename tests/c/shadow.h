@@ -3,8 +3,8 @@
  * A zone once more, as simply as can be: arrays of bytes and linked lists, no bitmaps. It predicts which address comes
  * next and what each call returns; the model test and the fuzzer compare the two step by step.
  *
- * Not predicted: in which order slabs that are collected together change lists. So remote frees are modelled one slab at
- * a time: `shadow_deallocate` with is_remote makes the caller collect before it frees in another slab of the class.
+ * Not predicted: in which order slabs that are collected together change lists. So remote frees are modelled one slab
+ * at a time: `shadow_deallocate` with is_remote makes the caller collect before it frees in another slab of the class.
  */
 #ifndef SHADOW_H
 #define SHADOW_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the tests of several heaps in one space share: spaces with small reserves, contents that tell whose they are, threads,
- * and time.
+ * What the tests of several heaps in one space share: spaces with small reserves, contents that tell whose they are,
+ * threads, and time.
  */
 #ifndef SPACE_FIXTURE_H
 #define SPACE_FIXTURE_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The arena: pages of a unit or a chunk against a model that is an array of units. What rests keeps its contents and is the
- * next to be handed out, what is purged is zero; the lowest goes out first, the highest is the first to go back. In huge pages
- * memory comes and goes by whole ones.
+ * The arena: pages of a unit or a chunk against a model that is an array of units. What rests keeps its contents and is
+ * the next to be handed out, what is purged is zero; the lowest goes out first, the highest is the first to go back. In
+ * huge pages memory comes and goes by whole ones.
  */
 #include "fixture.h"
 #include "heap/arena.h"
@@ -54,9 +54,9 @@ static bool any_is(const model *m, size_t unit, size_t count, unit_state state)
     return false;
 }
 
-/* The unit at which the next page has to begin: the lowest of what rests, else of all that is free; a unit rather in a chunk
- * that is in use in part, and a chunk in a huge page that is, so that whole ones are left for pages that need them, and whole
- * huge pages go back. */
+/* The unit at which the next page has to begin: the lowest of what rests, else of all that is free; a unit rather in a
+ * chunk that is in use in part, and a chunk in a huge page that is, so that whole ones are left for pages that need
+ * them, and whole huge pages go back. */
 static size_t model_next(const model *m, bool is_chunk)
 {
     size_t best = NONE, best_rank = SIZE_MAX;

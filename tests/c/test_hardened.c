@@ -167,8 +167,8 @@ static bool is_freed_by_both(heap *maker, heap *one, heap *other)
     return first.outcome == SLABMALLOC_OK && second.outcome == SLABMALLOC_OK;
 }
 
-/* Of two threads that free a block of a third one's at once exactly one succeeds. If it is one's own both may: then it is
- * damage when it leaves one quarantine or the other. */
+/* Of two threads that free a block of a third one's at once exactly one succeeds. If it is one's own both may: then it
+ * is damage when it leaves one quarantine or the other. */
 static void freed_by_two_threads_at_once(void)
 {
     if (UNDER_TSAN) /* to free a block twice is a race, and said to be one */
@@ -394,7 +394,8 @@ static void slots_are_taken_at_random(void)
     space_destroy(s);
 }
 
-/* A freed block is not what the next call gets: it may be after 256 others have been freed, and one in 256 is before. */
+/* A freed block is not what the next call gets: it may be after 256 others have been freed, and one in 256 is
+ * before. */
 static void freed_blocks_wait(void)
 {
     enum { COUNT = 10000, MOST_AT_ONCE = 200 };
@@ -412,8 +413,8 @@ static void freed_blocks_wait(void)
     space_destroy(s);
 }
 
-/* Who asks for memory gets what is kept back too, of heaps without an owner as well; what was written to is found then, or
- * when it is served. */
+/* Who asks for memory gets what is kept back too, of heaps without an owner as well; what was written to is found then,
+ * or when it is served. */
 static void kept_back_until_memory_is_asked_for(void)
 {
     space *s = hardened_space_new(0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Hardened heaps: what nobody can touch, how far guards go, large blocks and objects of no bytes, memory that the system
- * refuses, and the fork of a process.
+ * Hardened heaps: what nobody can touch, how far guards go, large blocks and objects of no bytes, memory that the
+ * system refuses, and the fork of a process.
  */
 #include "hardened_fixture.h"
 #include "limits.h"
@@ -220,7 +220,7 @@ static void what_the_system_refuses(void)
         CHECK_EQUAL(in_limited_child(64 * MIB, use_up_what_there_is), 0);
 }
 
-/* ---- a process forks ---------------------------------------------------------------------------------------------- */
+/* ---- a process forks -------------------------------------------------------------------------------------------- */
 
 static int in_child(space *s, heap *h, heap *others, char **blocks, size_t count)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Heaps of one space, step by step: frees across them in all combinations, heaps that are abandoned and adopted with all their
- * objects, and nothing that is stranded in one that nobody adopts.
+ * Heaps of one space, step by step: frees across them in all combinations, heaps that are abandoned and adopted with
+ * all their objects, and nothing that is stranded in one that nobody adopts.
  */
 #include "space_fixture.h"
 

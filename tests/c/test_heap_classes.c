@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Size classes of the process heap: how they are written, what is refused and why, and a heap on sets of all kinds: each
- * size gets the smallest class, blocks are resized where they are as long as no other class would be better, the books balance.
+ * Size classes of the process heap: how they are written, what is refused and why, and a heap on sets of all kinds:
+ * each size gets the smallest class, blocks are resized where they are as long as no other class would be better, the
+ * books balance.
  */
 #include "space_fixture.h"
 
@@ -199,8 +200,8 @@ static char *reallocate(heap *h, char *object, size_t bytes)
     return moved;
 }
 
-/* However far apart classes are: an object is not moved to a slot that is no smaller, and one that has grown has room for
- * what it was asked for and a little more. */
+/* However far apart classes are: an object is not moved to a slot that is no smaller, and one that has grown has room
+ * for what it was asked for and a little more. */
 static void resized_where_it_is_if_no_class_is_better(void)
 {
     for (size_t set = 0; set < SETS; set++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Memory that goes back by ticks alone: whole pages, large objects, OS pages inside slabs and inside the current one; not while it is
- * needed, at once if so asked, and never much in one tick.
+ * Memory that goes back by ticks alone: whole pages, large objects, OS pages inside slabs and inside the current one;
+ * not while it is needed, at once if so asked, and never much in one tick.
  */
 #include "space_fixture.h"
 
@@ -46,7 +46,8 @@ static void whole_pages_go_back_within_a_few_windows(void)
         objects_free(h, objects, count, 0);
         space_stats stats = space_statistics(s);
         if (clock_ms() - begin < DECAY_MS / 4) {
-            /* It does rest, for the next who needs it (large objects to their bound), and no slab has been swept yet. */
+            /* It does rest, for the next who needs it (large objects to their bound), and no slab has been swept
+             * yet. */
             CHECK_EQUAL(stats.mapped_bytes + stats.given_back_bytes - given, mapped);
             CHECK(stats.resting_bytes >= 20 * (size_t)MIB);
         }

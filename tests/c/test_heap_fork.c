@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A process forks while other threads of it are in the midst of their work. The child has the forking thread alone: its heaps are
- * whole, the others' are lost, but their objects are there and may be freed; and the parent notices nothing.
+ * A process forks while other threads of it are in the midst of their work. The child has the forking thread alone: its
+ * heaps are whole, the others' are lost, but their objects are there and may be freed; and the parent notices nothing.
  */
 #include "space_fixture.h"
 
@@ -338,7 +338,8 @@ static void a_child_spares_what_it_shares(void)
     }
 }
 
-/* A free as far as a thread came with it: the bit is set, and the summary knows, but not the owner; or not even that. */
+/* A free as far as a thread came with it: the bit is set, and the summary knows, but not the owner; or not even
+ * that. */
 static void free_halfway(space *s, const char *object, bool is_summarized)
 {
     slab *found = space_slab_at(s, (uintptr_t)object);

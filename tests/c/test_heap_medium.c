@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The heap's medium and large objects: sizes, alignments, zeroed memory, errors, and the statistics' conservation after each
- * random step of all kinds.
+ * The heap's medium and large objects: sizes, alignments, zeroed memory, errors, and the statistics' conservation after
+ * each random step of all kinds.
  */
 #include "space_fixture.h"
 

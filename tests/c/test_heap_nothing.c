@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What nobody may touch: objects of no bytes, which have addresses and no memory; and what lies below a range, and behind the part of
- * it that is in use.
+ * What nobody may touch: objects of no bytes, which have addresses and no memory; and what lies below a range, and
+ * behind the part of it that is in use.
  */
 #include "limits.h"
 #include "space_fixture.h"

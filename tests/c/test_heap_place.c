@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What can be told of an address, right or wrong: heap_inspect, and the sizes that an object may have been asked for with.
+ * What can be told of an address, right or wrong: heap_inspect, and the sizes that an object may have been asked for
+ * with.
  */
 #include "space_fixture.h"
 
@@ -95,7 +96,8 @@ static void note_late(space *s, const void *object)
     late_object = object;
 }
 
-/* Two frees of which neither could know of the other: the owner's, as it is between its look at the bits and the write. */
+/* Two frees of which neither could know of the other: the owner's, as it is between its look at the bits and the
+ * write. */
 static void freed_by_two_threads_at_once(void)
 {
     space_options options = space_options_default();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Further ranges of a space, and what the system refuses at any step: the caller gets NULL, and everything is in order, then
- * and when there is memory again.
+ * Further ranges of a space, and what the system refuses at any step: the caller gets NULL, and everything is in order,
+ * then and when there is memory again.
  */
 #include "limits.h"
 #include "space_fixture.h"

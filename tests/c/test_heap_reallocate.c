@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * heap_reallocate between all kinds of objects: contents are kept, the old object is gone if another is returned, and what is
- * refused leaves everything as it was.
+ * heap_reallocate between all kinds of objects: contents are kept, the old object is gone if another is returned, and
+ * what is refused leaves everything as it was.
  */
 #include "space_fixture.h"
 

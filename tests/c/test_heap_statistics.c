@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Statistics of a space: the rows add up, what goes back is counted wherever it goes, and anyone may ask while others work.
+ * Statistics of a space: the rows add up, what goes back is counted wherever it goes, and anyone may ask while others
+ * work.
  */
 #include "space_fixture.h"
 

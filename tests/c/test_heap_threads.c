@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Several heaps of one space, each with a thread: objects of all kinds change hands and are freed by whoever has them; heaps
- * are abandoned and adopted on the way; audits and trims run meanwhile. Objects are written without atomics, so that
- * ThreadSanitizer sees any ordering that the space does not give.
+ * Several heaps of one space, each with a thread: objects of all kinds change hands and are freed by whoever has them;
+ * heaps are abandoned and adopted on the way; audits and trims run meanwhile. Objects are written without atomics, so
+ * that ThreadSanitizer sees any ordering that the space does not give.
  */
 #include "space_fixture.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Transparent huge pages: what the machine's settings mean, huge pages that are cut before a part of them goes back, and a heap
- * in them: its memory is huge, goes back by whole ones or not at all, and what the books say is what the kernel says. Where
- * the machine has none, only the books are examined.
+ * Transparent huge pages: what the machine's settings mean, huge pages that are cut before a part of them goes back,
+ * and a heap in them: its memory is huge, goes back by whole ones or not at all, and what the books say is what the
+ * kernel says. Where the machine has none, only the books are examined.
  */
 #include "limits.h"
 #include "space_fixture.h"
@@ -182,8 +182,8 @@ static void large_objects_are_resized(void)
     large_delete(l);
 }
 
-/* Where a block does not end with a huge page something else may lie in its last one: as if the system gave both of them huge
- * pages unasked. */
+/* Where a block does not end with a huge page something else may lie in its last one: as if the system gave both of
+ * them huge pages unasked. */
 static void large_objects_end_in_a_neighbours_huge_page(void)
 {
     large_space *l = large_new();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Large objects: mappings with contents, alignment and accounts; blocks that rest, are used again and go back; addresses that
- * are no blocks.
+ * Large objects: mappings with contents, alignment and accounts; blocks that rest, are used again and go back;
+ * addresses that are no blocks.
  */
 #include "space_fixture.h"
 
@@ -139,7 +139,8 @@ static void what_rests_is_used_again(void)
     CHECK_EQUAL(l->resting_bytes, 0);
     CHECK_EQUAL(l->live_bytes, 3 * MIB);
     CHECK(large_free(l, again, &rest));
-    /* A much smaller one doesn't hold the memory of a large one for its life; fresh memory is paid for with what rests. */
+    /* A much smaller one doesn't hold the memory of a large one for its life; fresh memory is paid for with what
+     * rests. */
     size_t peak = l->peak_bytes;
     char *smaller = allocate(l, 256 * KIB, 16);
     CHECK(large_usable_bytes(l, smaller) < MIB);
@@ -192,7 +193,8 @@ static void no_more_rests_than_may(void)
         }
 }
 
-/* What goes back in a call is as much as it takes or frees, and a step; not the whole of a large block that is its turn. */
+/* What goes back in a call is as much as it takes or frees, and a step; not the whole of a large block that is its
+ * turn. */
 static void little_goes_back_for_little(void)
 {
     enum { LARGE = 48 * MIB, STEP = 2 * MIB };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * More large objects than a process may have mappings: when every other one is freed, the kernel refuses to unmap some, since that
- * would split a mapping. Their memory goes back all the same, and blocks are served and freed as before.
+ * More large objects than a process may have mappings: when every other one is freed, the kernel refuses to unmap some,
+ * since that would split a mapping. Their memory goes back all the same, and blocks are served and freed as before.
  */
 #include "space_fixture.h"
 

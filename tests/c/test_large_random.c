@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Large objects, at random and in numbers: every account after each step, contents that are zero when that is said, a table
- * that grows and shrinks, and several threads at once.
+ * Large objects, at random and in numbers: every account after each step, contents that are zero when that is said, a
+ * table that grows and shrinks, and several threads at once.
  */
 #include "space_fixture.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What threads do at the same moment: all free one object, pages leave while their last objects are freed, members of an
- * unowned zone take turns under a lock.
+ * What threads do at the same moment: all free one object, pages leave while their last objects are freed, members of
+ * an unowned zone take turns under a lock.
  */
 #include "threads.h"
 
@@ -47,8 +47,8 @@ static void *run_racer(void *context)
     return NULL;
 }
 
-/* Racing remote frees of one object: exactly one is accepted. If the owner is in the race as well, one of the others may
- * be accepted beside it, and is found when it is collected; but the slot is free once. */
+/* Racing remote frees of one object: exactly one is accepted. If the owner is in the race as well, one of the others
+ * may be accepted beside it, and is found when it is collected; but the slot is free once. */
 static void racing_double_frees_count_once(void)
 {
     for (int with_owner = 0; with_owner < 2; with_owner++) {
@@ -274,8 +274,8 @@ static void let_it_try(insisting *i)
         sched_yield();
 }
 
-/* A slab that becomes current with a random start has its lower slots moved to the remote set: no moment in which they look
- * live. (Once `local` was cleared first, and nearly every page let a double free through.) */
+/* A slab that becomes current with a random start has its lower slots moved to the remote set: no moment in which they
+ * look live. (Once `local` was cleared first, and nearly every page let a double free through.) */
 static void held_back_slots_are_free_at_all_times(void)
 {
     enum { PAGES = 60, PAGE_BYTES = 65536 };

@@ -19,7 +19,8 @@ static void an_empty_zone_does_nothing(void)
     slabmalloc_zone_detach(zone, NULL, NULL);
 }
 
-/* Every class of the table: a page holds exactly what the layout of a page says, lowest slot first, in steps of the size. */
+/* Every class of the table: a page holds exactly what the layout of a page says, lowest slot first, in steps of the
+ * size. */
 static void check_one_page(slabmalloc_zone *zone, uint32_t index)
 {
     const slabmalloc_size_classes *classes = slabmalloc_zone_classes(zone);

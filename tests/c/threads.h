@@ -3,8 +3,8 @@
  * What the tests with threads share: objects in memory of known place with a state for every granule, rings from one
  * sender to one receiver, and the check that a zone is whole once all threads have returned.
  *
- * Every object is written without atomics by whoever holds it, so that ThreadSanitizer sees any ordering that the allocator
- * does not give; every slot's state is atomic but relaxed, so that the test gives none itself.
+ * Every object is written without atomics by whoever holds it, so that ThreadSanitizer sees any ordering that the
+ * allocator does not give; every slot's state is atomic but relaxed, so that the test gives none itself.
  */
 #ifndef THREADS_H
 #define THREADS_H

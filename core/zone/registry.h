@@ -21,10 +21,9 @@
 extern slab registry_nothing;
 
 typedef struct registry_table {
-    uint64_t
-        factor;     /* the golden ratio above the bits of a page size, of which keys are multiples: neighbours spread */
-    uint32_t shift; /* 64 - log2 of the number of entries */
-    size_t mask;    /* number of entries - 1 */
+    uint64_t factor; /* the golden ratio above the bits of a page size, of which keys are multiples */
+    uint32_t shift;  /* 64 - log2 of the number of entries */
+    size_t mask;     /* number of entries - 1 */
     slab *_Atomic entries[];
 } registry_table;
 

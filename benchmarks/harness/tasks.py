@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slabmalloc.bench.commands import GLIBC, STOCK
-from slabmalloc.bench.tasks import ABOVE, ALONE, LAUNCH, PROGRAMS, Measure, Section, Size, Task, program
+from slabmalloc.bench.tasks import ABOVE, ALONE, LAUNCH, PROGRAMS, TIMES, Measure, Section, Size, Task, program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ def programs(size: Size) -> Section:
         Measure("work_s", "time without start and end", mean=True),
         Measure("peak_mib", "peak memory", "MiB", mean=True, mean_limit=1.0),
     )
-    tasks = [Task(name, program(name, size.percent), measures) for name in PROGRAMS]
+    tasks = [Task(name, program(name, size.percent, times=size.of(TIMES[name], 1)), measures) for name in PROGRAMS]
     return Section("programs", tuple(tasks), size.of(5, 3))
 
 

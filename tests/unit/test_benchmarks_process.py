@@ -41,7 +41,10 @@ PAUSES = tuple(("pauses", str(pattern), "1", "1") for pattern in range(8))
 @pytest.fixture
 def harness(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return {name: importlib.import_module(f"harness.{name}") for name in ("tables", "tasks")}
+    return {
+        name: importlib.import_module(f"harness.{name}")
+        for name in ("tables", "tasks")
+    }
 
 
 @pytest.mark.parametrize("words", [*((name, "1") for name in PROGRAMS), *RELEASES], ids=lambda words: words[0])
@@ -50,6 +53,22 @@ def test_each_program_tells_time_and_memory(words: tuple[str, ...]) -> None:
     record = json.loads(said.stdout)
     assert record["work_s"] >= 0
     assert record["peak_mib"] > 1
+
+
+def test_a_program_may_run_several_times() -> None:
+    def result(*words: str) -> int:
+        said = subprocess.run([sys.executable, *words], capture_output=True, check=True)
+        found: int = json.loads(said.stdout)["result"]
+        return found
+
+    once, thrice = (result(*tasks.program("dict_churn", 1, times=times)) for times in (1, 3))
+    assert thrice == 3 * once > 0
+
+
+def test_programs_run_several_times_at_full_length_only(harness: dict[str, ModuleType]) -> None:
+    full, quick = (harness["tasks"].programs(tasks.Size(100, is_quick)) for is_quick in (False, True))
+    assert [task.words[-1] for task in full.tasks] == [f"times={tasks.TIMES[name]}" for name in tasks.PROGRAMS]
+    assert [task.words[1:] for task in quick.tasks] == [(name, "100") for name in tasks.PROGRAMS]
 
 
 def test_the_programs_measured_are_those_tested() -> None:

@@ -45,7 +45,13 @@ def parse(words: list[str]) -> argparse.Namespace:
         default=[],
         help=f"a section ({', '.join(SECTIONS)}), or part of a row",
     )
-    parser.add_argument("--side", metavar="NAME", action="append", default=[], help="only these sides, beside stock")
+    parser.add_argument(
+        "--side",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="only these sides, beside stock; the hardened ones are measured only so",
+    )
     parser.add_argument(
         "--peer",
         type=peers.given,
@@ -110,6 +116,9 @@ def sides_of(python: str, args: argparse.Namespace) -> tuple[list[Command], dict
             raise SystemExit(f"no such side: {', '.join(unknown)}; there are: {', '.join(side.name for side in sides)}")
         sides = [side for side in sides if side.name in (commands.STOCK, *args.side)]
         missing = {name: why for name, why in missing.items() if name in args.side}
+    else:
+        sides = [side for side in sides if side.name not in commands.HARDENED_SIDES]
+        missing = {name: why for name, why in missing.items() if name not in commands.HARDENED_SIDES}
     working, failed = children.in_effect(sides)
     if commands.STOCK in failed:
         raise SystemExit(f"{python}: {failed[commands.STOCK]}")

@@ -83,9 +83,11 @@ def measure_c(
     with tempfile.TemporaryDirectory(prefix="slabmalloc-bench-") as folder:
         programs.build(Path(folder), peers_only=args.peers_only)
         for number, row in enumerate(rows, 1):
-            ours = [] if args.peers_only else [our_side(name, Path(folder)) for name in row.ours]
+            names = [*row.ours, row.hardened] if row.hardened else row.ours
+            ours = [] if args.peers_only else [our_side(name, Path(folder)) for name in names]
+            there = [peer for peer in peers if row.hardened or peer.name not in peers_of_machine.HARDENED_PEERS]
             print(f"[{number}/{len(rows)}] {row.name}", file=sys.stderr, flush=True)
-            results.append(rounds.measure_row(row, ours, peers, Path(folder), settings))
+            results.append(rounds.measure_row(row, ours, there, Path(folder), settings))
     return results
 
 
@@ -115,6 +117,7 @@ def main(words: list[str]) -> int:
     header["python_skipped"] = skipped
 
     lines = [line for result in results for line in report.row_lines(result)]
+    lines += report.hardened_mean_lines(results)
     lines += report.statement_lines(python)
     if results:
         print("\n" + report.peer_table(results))
@@ -123,9 +126,14 @@ def main(words: list[str]) -> int:
         print(f"not measured: {name}: {why}")
     for name in missing:
         print(f"not measured: {name} is not installed here")
+    failures = [(side, f"{result.row.name}: {why}") for result in results for side, why in result.failed.items()]
+    for side, why in failures:
+        print(f"failed: {side}: {why}")
+    for advice in filter(None, map(peers_of_machine.advice, sorted({side for side, _ in failures}))):
+        print(advice)
     print("\n" + report.summary(lines))
     path = args.json or RESULTS / f"{started.replace(':', '')}.json"
-    c_rows_measured = [{"row": asdict(result.row), "raw": result.raw} for result in results]
+    c_rows_measured = [{"row": asdict(result.row), "raw": result.raw, "failed": result.failed} for result in results]
     report.write_json(path, header, lines, {"c": c_rows_measured, "python": python})
     print(f"raw numbers: {path}")
     return 0

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.rounds import Figures, RowResult, ratio_to
-from harness.rows import BEST, MAPPED_LIMIT, STATEMENT_BARS, Bar
+from harness.rows import BEST, HARDENED_MEAN_BAR, MAPPED_LIMIT, STATEMENT_BARS, Bar
 from slabmalloc.bench.figures import Spread, spread
+from slabmalloc.bench.peers import HARDENED_PEERS
 from slabmalloc.bench.tables import table
 
 if TYPE_CHECKING:
@@ -63,7 +64,31 @@ def row_lines(result: RowResult) -> list[Line]:
             against = f"{ratio.against} {_ns(result.ns[ratio.against])}" + (f" ({BEST})" if bar.against == BEST else "")
             limit = bar.limit if index == 0 else None
             lines.append(Line(result.row.name, side, _ns(result.ns[side]), against, ratio, limit))
-    return lines + _memory_lines(result)
+    return lines + _hardened_lines(result) + _memory_lines(result)
+
+
+def _hardened_lines(result: RowResult) -> list[Line]:
+    """The hardened side's: to ours without it, and to each hardened peer; their bar is that of the mean."""
+    side, lines = result.row.hardened, []
+    for other in (*result.row.ours, *HARDENED_PEERS):
+        if side in result.ns and (ratio := ratio_to(result.ns, side, Bar(other, 0), ())) is not None:
+            against = f"{other} {_ns(result.ns[other])}"
+            lines.append(Line(result.row.name, side, _ns(result.ns[side]), against, ratio))
+    return lines
+
+
+def hardened_mean_lines(results: Sequence[RowResult]) -> list[Line]:
+    """Geometric means of the hardened side's ratios, round by round, over the rows that the other came through."""
+    lines = []
+    for other in HARDENED_PEERS:
+        rows = [result for result in results if {other, result.row.hardened} <= result.ns.keys()]
+        pairs = [zip(result.ns[result.row.hardened], result.ns[other], strict=True) for result in rows]
+        means = [statistics.geometric_mean(a / b for a, b in of_round) for of_round in zip(*pairs, strict=True)]
+        if means:
+            name = f"malloc, geometric mean of {len(rows)}"
+            limit = HARDENED_MEAN_BAR.limit if other == HARDENED_MEAN_BAR.against else None
+            lines.append(Line(name, rows[0].row.hardened, "", other, spread(means, other), limit))
+    return lines
 
 
 def _memory_lines(result: RowResult) -> list[Line]:

@@ -14,6 +14,7 @@ from harness.rows import BEST, Bar, Row
 from harness.sides import GLIBC, Side
 from slabmalloc.bench import statements
 from slabmalloc.bench.figures import Spread, in_turn, spread
+from slabmalloc.bench.peers import HARDENED_PEERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,12 +34,13 @@ class Settings:
 
 @dataclass
 class RowResult:
-    """All that was seen of one row: `ns` per side and round; `raw` as the programs printed it."""
+    """All that was seen of one row: `ns` per side and round; `raw` as the programs printed it; why sides failed."""
 
     row: Row
     peers: list[str]
     ns: Figures = field(default_factory=dict)
     raw: list[dict[str, Any]] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def memory(self, side: str, numerator: Sequence[str], denominator: str) -> list[float]:
         """Per round: sum of the `numerator` members over the `denominator` member of what `side` said of its memory."""
@@ -46,13 +48,26 @@ class RowResult:
         return [sum(memory[name] for name in numerator) / memory[denominator] for memory in seen]
 
 
+class ProgramFailed(Exception):
+    """Its exit status and what it said."""
+
+
 def measure_row(row: Row, ours: list[Side], peers: list[Side], programs: Path, settings: Settings) -> RowResult:
-    """Run all sides of `row` in turns. SystemExit if a program fails or a preload did not take effect."""
+    """Run all sides of `row` in turns. SystemExit if a program fails that may not, or a preload did not take effect."""
     result = RowResult(row, [peer.name for peer in peers])
     sides = [*ours, *peers]
     turns = [(number, side) for number in range(settings.rounds) for side in in_turn(sides, number)]
     for number, side in turns:
-        record = _run(row, side, programs, settings, seed=number + 1)
+        if side.name in result.failed:
+            continue
+        try:
+            record = _run(row, side, programs, settings, seed=number + 1)
+        except ProgramFailed as failure:
+            if not side.may_fail:
+                raise SystemExit(f"{side.name}, {row.name}: {failure}") from None
+            result.failed[side.name] = str(failure)
+            result.ns.pop(side.name, None)
+            continue
         result.raw.append({"round": number, "side": side.name, **record})
         result.ns.setdefault(side.name, []).append(statistics.median(record["ns"]))
     return result
@@ -63,7 +78,7 @@ def _run(row: Row, side: Side, programs: Path, settings: Settings, seed: int) ->
     words += [f"slices={settings.slices}", f"slice_ms={settings.slice_ms}"]
     done = subprocess.run(words, env=side.environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise SystemExit(f"{side.name}, {row.name}: exit {done.returncode}\n{done.stderr}")
+        raise ProgramFailed(f"exit {done.returncode} {done.stderr}".strip())
     record: dict[str, Any] = json.loads(done.stdout)
     if side.preload and not Path(side.preload).name.startswith(record["served_by"].split(".so")[0]):
         raise SystemExit(f"{side.name}: malloc comes from {record['served_by']}, not from {side.preload}")
@@ -86,6 +101,6 @@ def ratio_to(ns: Figures, side: str, bar: Bar, peers: Sequence[str]) -> Spread |
     """The ratio that `bar` limits; None if the peer that it names was not measured."""
     if bar.against is None:
         return spread(ns[side], "")
-    names = [name for name in peers if name != GLIBC] if bar.against == BEST else [bar.against]
+    names = [name for name in peers if name not in (GLIBC, *HARDENED_PEERS)] if bar.against == BEST else [bar.against]
     ratios = [spread([a / b for a, b in zip(ns[side], ns[name], strict=True)], name) for name in names if name in ns]
     return max(ratios, key=lambda ratio: ratio.median, default=None)

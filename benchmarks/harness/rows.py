@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from slabmalloc.bench.peers import HARDENED_MALLOC
+
 BEST = "best peer"
-"""As a bar's `against`: every peer at once but the C library, so the one that leaves us the worst ratio decides."""
+"""As a bar's `against`: every peer at once but the C library and the hardened ones, so the one that leaves us the worst
+ratio decides."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,16 @@ class Bar:
 
 @dataclass(frozen=True)
 class Row:
-    """One C workload. `ours` are names of our sides; `bars` bind the first of them."""
+    """One C workload. `ours` are names of our sides; `bars` bind the first of them. `hardened` is one more, for the
+    hardened peers alone.
+    """
 
     name: str
     workload: str
     size: int
     ours: tuple[str, ...]
     bars: tuple[Bar, ...]
+    hardened: str = ""
 
 
 def _c_rows() -> tuple[Row, ...]:
@@ -65,7 +71,7 @@ def _malloc_rows() -> tuple[Row, ...]:
     return tuple(
         Row(
             f"malloc, {titles.get(workload, f'1,000 {workload}')}" + (f" {size:,} B" if size else ""),
-            *(workload, size, ("malloc",), bars),
+            *(workload, size, ("malloc",), bars, "malloc, hardened"),
         )
         for workload, size in workloads
     )
@@ -73,6 +79,9 @@ def _malloc_rows() -> tuple[Row, ...]:
 
 C_ROWS = _c_rows()
 MALLOC_ROWS = _malloc_rows()
+
+HARDENED_MEAN_BAR = Bar(HARDENED_MALLOC, 0.50)
+"""Of the hardened `malloc`: the geometric mean over the rows."""
 
 MAPPED_LIMIT = 1.05
 """The row `live` also says what it maps; mapped and bookkeeping bytes over live bytes after class rounding."""

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from slabmalloc.bench.peers import Peer, c_library
+from slabmalloc.bench.peers import HARDENED_PEERS, Peer, c_library
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 GLIBC = "C library"
@@ -26,34 +26,46 @@ OURS: dict[str, tuple[str, tuple[str, ...]]] = {
     "zone, 64 KiB": ("bench_zone", (_PAGES_64K,)),
     "zone, 64 KiB apart": ("bench_zone", (_PAGES_64K, "apart=1")),
     "malloc": ("bench_malloc", ()),
+    "malloc, hardened": ("bench_malloc", ()),
 }
 """Our sides by name: the program and its words. `owned`: the caller vouches that it is the owner. `apart`: bitmaps
 beside the pages. `malloc`: the preload library."""
 
+_HARDENED = {"malloc, hardened": {"SLABMALLOC_HARDENED": "1"}}
+
 
 @dataclass(frozen=True)
 class Side:
-    """One allocator as one program. `preload` is a soname or a path, or empty; `version` is for the record."""
+    """One allocator as one program. `preload` is a soname or a path, or empty; `version` is for the record.
+
+    A side that `may_fail` is then left out of the row; of any other it is a bug, and the end.
+    """
 
     name: str
     program: str
     words: tuple[str, ...] = ()
     preload: str = ""
     version: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    may_fail: bool = False
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment of its processes."""
-        return dict(os.environ, LD_PRELOAD=self.preload)
+        return {**os.environ, "LD_PRELOAD": self.preload, **self.variables}
 
 
 def our_side(name: str, programs: Path) -> Side:
     """One of `OURS`, built in the folder `programs`."""
     program, words = OURS[name]
-    return Side(name, program, words, preload=str(programs / PRELOAD_LIBRARY) if name == "malloc" else "")
+    preload = str(programs / PRELOAD_LIBRARY) if program == "bench_malloc" else ""
+    return Side(name, program, words, preload, variables=_HARDENED.get(name, {}))
 
 
 def peer_sides(peers: Sequence[Peer]) -> list[Side]:
     """The C library, then the peers."""
     everyone = [Peer(GLIBC, "", c_library()), *peers]
-    return [Side(peer.name, "bench_malloc", preload=peer.preload, version=peer.version) for peer in everyone]
+    return [
+        Side(peer.name, "bench_malloc", (), peer.preload, peer.version, may_fail=peer.name in HARDENED_PEERS)
+        for peer in everyone
+    ]

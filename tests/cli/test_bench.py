@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import slabmalloc
+from slabmalloc.bench.peers import c_library
 from slabmalloc.bench.sections import SECTIONS
 
 pytest.importorskip("slabmalloc.process._pymem", reason="needs the native extension")
@@ -255,6 +256,63 @@ def test_a_peer_that_crashes_later_is_a_row_that_says_so(bench: Bench, tmp_path:
     assert is_spread(rows["json_loads"]["mine"]["ratio"])
     assert "mine" not in rows["geometric mean of 2"]  # it has one program less than the others
     assert "mine failed" in Page(bench.page).text
+
+
+MALLOC = """
+#include <stddef.h>
+void *__libc_malloc(size_t size);
+void __libc_free(void *block);
+void *malloc(size_t size) { return __libc_malloc(size); }
+void free(void *block) { __libc_free(block); }
+"""
+
+
+@needs_compiler
+def test_the_price_of_the_hardened_mode_stands_beside_its_peers(bench: Bench, tmp_path: Path) -> None:
+    if c_library() == "unknown":
+        pytest.skip("no GNU C library to pass malloc on to")
+    source, peer = tmp_path / "malloc.c", tmp_path / "libhardened.so"
+    source.write_text(MALLOC)
+    subprocess.run([*COMPILER, "-shared", "-fPIC", str(source), "-o", str(peer)], check=True)
+    some = ("--only=dict_churn", "--only=json_loads", "--only=pair, 64 B", "--only=pass")
+    said = bench.measure("--no-peers", f"--peer=hardened_malloc={peer}", *some)
+    ours, theirs = "slabmalloc, hardened", "hardened_malloc"
+    sides = {section["name"]: section["sides"] for section in bench.record["sections"]}
+    assert sides == {
+        "programs": ["stock", "slabmalloc", ours, theirs],
+        "startup": ["stock", "slabmalloc"],
+        "malloc": ["stock", "slabmalloc", ours, theirs],
+    }
+    rows = [row for section in bench.record["sections"] for row in section["rows"] if section["name"] != "startup"]
+    assert len(rows) == 7
+    for row in rows:
+        assert row["to_best"] is None
+        assert set(row["hardened"]) == {"slabmalloc", theirs}
+        assert all(map(is_spread, row["hardened"].values()))
+        assert set(row["hardened_verdicts"]) == {theirs}
+    (pair,) = (row for row in rows if row["name"] == "pair, 64 B")
+    assert (
+        pair["hardened"]["slabmalloc"]["median"] > 1.5
+    )  # else it is not in effect: each block is zeroed and kept back
+
+    title = "Whole Python programs, hardened: time"
+    head = rf"^\| {title} +\| stock +\| {ours} +\| {theirs} +\| of slabmalloc +\| of {theirs} +\|$"
+    assert re.search(head, said, re.M)
+    assert len(re.findall(rf"hardened|{theirs}", said.partition(title)[0])) == 0  # the table of the default mode
+    assert re.search(r"^Hardened, it loses \d of 7 rows to hardened_malloc\.$", said, re.M)
+    assert "no peer takes part" in said  # of those that the default mode is compared with
+    page = Page(bench.page)
+    assert re.search(r"[\d.]+ of slabmalloc [\d.]+ of hardened_malloc", page.text)
+    assert "of 7 rows to hardened_malloc" in page.text
+
+
+@needs_compiler
+def test_a_hardened_malloc_that_crashes_is_noted_with_what_may_help(bench: Bench, tmp_path: Path) -> None:
+    path = library(tmp_path, IN_DICT_CHURN.replace("{}", "abort()"))
+    said = bench.measure("--no-peers", f"--peer=hardened_malloc={path}", "--only=dict_churn")
+    assert "failed: programs, dict_churn: hardened_malloc: signal SIGABRT" in said
+    assert re.search(r"^note: hardened_malloc .* vm\.max_map_count may be too low \(here \w+;", said, re.M)
+    assert "hardened_malloc failed" in Page(bench.page).text
 
 
 def test_what_the_dynamic_linker_does_not_load_is_not_measured_as_stock(bench: Bench, tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import re
 import sys
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from slabmalloc.bench import charts, children, sections, statements
+from slabmalloc.bench import charts, children, peers, sections, statements
 from slabmalloc.bench.commands import Command
 from slabmalloc.bench.comparison import SectionResult, TaskResult
 from slabmalloc.bench.figures import Spread
@@ -76,6 +77,58 @@ def test_a_mean_is_told_of_those_that_came_through_all_tasks() -> None:
     assert set(mean.cells) == {"stock", "slabmalloc"}
     assert mean.to_best is None
     assert rows_of(result)[1].cells["x"].failed == "signal SIGSEGV"
+
+
+HARDENED = {"slabmalloc, hardened": [4.0], "hardened_malloc": [8.0], "mimalloc-secure": [0.5]}
+
+
+def test_the_hardened_mode_is_compared_with_its_peers_and_nobody_else() -> None:
+    a = {"stock": [1.0], "slabmalloc": [1.0], "x": [1.0], **HARDENED}
+    b = {"stock": [1.0], "slabmalloc": [2.0], "x": [2.0], **HARDENED}
+    rows = rows_of(section_of(a=a, b=b))
+    assert [row.to_best and row.to_best.against for row in rows] == ["x", "x", "x"]
+    assert rows[0].verdicts == {"stock": "level", "x": "level"}
+    assert {name: ratio.median for name, ratio in rows[1].hardened.items()} == {
+        "slabmalloc": 2.0,
+        "hardened_malloc": 0.5,
+        "mimalloc-secure": 8.0,
+    }
+    assert rows[2].hardened["slabmalloc"].median == pytest.approx(8**0.5)
+    assert [row.hardened_verdicts for row in rows] == [{"hardened_malloc": "won", "mimalloc-secure": "lost"}] * 3
+
+
+def test_a_hardened_peer_that_failed_leaves_the_others() -> None:
+    result = section_of(a={"stock": [1.0], "slabmalloc": [1.0], **HARDENED})
+    result.tasks[0].failed["hardened_malloc"] = "signal SIGABRT"
+    (row,) = rows_of(result)
+    assert set(row.hardened) == {"slabmalloc", "mimalloc-secure"}
+    result.tasks[0].failed["slabmalloc, hardened"] = "signal SIGABRT"
+    (row,) = rows_of(result)
+    assert row.hardened == {}
+
+
+def test_programs_and_malloc_are_measured_hardened_too() -> None:
+    found = {section.name for section in sections.chosen(sections.SIZE, []) if section.has_hardened}
+    assert found == {"programs", "malloc"}
+
+
+def test_hardened_peers_are_found_by_the_names_of_their_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"hardened_malloc": "libhardened_malloc.so", "mimalloc-secure": "libmimalloc-secure.so.2"}
+    monkeypatch.setattr("ctypes.util.find_library", known.get)
+    found, missing = peers.find_peers()
+    assert {peer.name: peer.preload for peer in found} == known
+    assert missing == ["jemalloc", "mimalloc", "tcmalloc"]
+
+
+@pytest.mark.parametrize(
+    ("number", "version"), [(209, "2.0.9"), (315, "3.1.5"), (30403, "3.4.3")], ids=lambda value: str(value)
+)
+def test_mimalloc_tells_its_version_in_three_digits_or_in_five(
+    number: int, version: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda _: SimpleNamespace(mi_version=lambda: number))
+    exec(peers._VERSION, {})
+    assert capsys.readouterr().out == f"{version}\n"
 
 
 def test_a_process_that_does_not_end_is_ended() -> None:

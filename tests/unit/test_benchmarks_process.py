@@ -43,7 +43,7 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     return {
         name: importlib.import_module(f"harness.{name}")
-        for name in ("tables", "tasks")
+        for name in ("report", "rounds", "rows", "sides", "tables", "tasks")
     }
 
 
@@ -136,6 +136,50 @@ def test_ratios_are_taken_within_a_round(harness: dict[str, ModuleType]) -> None
     assert result.means("slabmalloc", measure) == ([pytest.approx(2), pytest.approx(2)], 2)
     last = harness["tables"].lines(result, "")[-1]
     assert (last.row, last.verdict) == ("geometric mean of 2: time", "missed")
+
+
+def test_the_hardened_malloc_is_held_to_its_peer_by_the_mean(harness: dict[str, ModuleType]) -> None:
+    def seen(ours: float, theirs: float, secure: float | None = None) -> Any:
+        result = harness["rounds"].RowResult(harness["rows"].MALLOC_ROWS[0], ["hardened_malloc", "mimalloc-secure"])
+        result.ns = {"malloc": [1.0], "malloc, hardened": [ours], "hardened_malloc": [theirs]}
+        result.ns |= {"mimalloc-secure": [secure]} if secure else {}
+        return result
+
+    rows = [seen(1, 1, 0.5), seen(4, 16)]
+    lines = [line for row in rows for line in harness["report"].row_lines(row)]
+    assert [line.against.split()[0] for line in lines] == [
+        *("malloc", "hardened_malloc", "mimalloc-secure"),
+        *("malloc", "hardened_malloc"),
+    ]  # nobody of them is a peer of the default mode
+    assert {line.side for line in lines} == {"malloc, hardened"}
+    mean, secure = harness["report"].hardened_mean_lines(rows)
+    assert (mean.row, mean.ratio.median, mean.limit, mean.verdict) == ("malloc, geometric mean of 2", 0.5, 0.5, "met")
+    assert (secure.row, secure.ratio.median, secure.verdict) == ("malloc, geometric mean of 1", 2.0, "")
+
+
+def test_of_the_sides_in_c_only_the_hardened_peers_may_fail(harness: dict[str, ModuleType], tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho 'no mappings' >&2\nexit 3\n")
+    program.chmod(0o755)
+    side, row = harness["sides"].Side, harness["rows"].MALLOC_ROWS[0]
+    settings = harness["rounds"].Settings(rounds=2, slices=1, slice_ms=1)
+    peer = side("hardened_malloc", "program", may_fail=True)
+    result = harness["rounds"].measure_row(row, [], [peer], tmp_path, settings)
+    assert result.failed == {"hardened_malloc": "exit 3 no mappings"}
+    assert harness["report"].row_lines(result) == []
+    with pytest.raises(SystemExit, match="jemalloc, malloc, pair 8 B: exit 3 no mappings"):
+        harness["rounds"].measure_row(row, [], [side("jemalloc", "program")], tmp_path, settings)
+
+
+@pytest.mark.parametrize("named", [[], ["slabmalloc, hardened"]], ids=["by default", "named"])
+def test_the_hardened_sides_of_whole_programs_are_measured_if_named(
+    named: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    process = importlib.import_module("process")
+    words = [word for name in named for word in ("--side", name)]
+    sides, missing = process.sides_of(sys.executable, process.parse(words))
+    assert set(commands.HARDENED_SIDES) & ({side.name for side in sides} | set(missing)) == set(named)
 
 
 def test_the_command_writes_its_record(tmp_path: Path) -> None:

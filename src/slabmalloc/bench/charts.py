@@ -74,10 +74,10 @@ def ratio_axis(scale: Scale) -> str:
     return f'<svg class="axis" width="100%" height="18" aria-hidden="true">{"".join(texts)}</svg>'
 
 
-def ratio_bars(scale: Scale, bars: Sequence[tuple[int, str, Spread]]) -> str:
+def ratio_bars(scale: Scale, bars: Sequence[tuple[int, str, Spread]], thick_color: int = 1) -> str:
     """A row: for each side (its colour, its name) a bar from 1 to its median, and a whisker from quartile to quartile.
 
-    Colour 1 is ours, whose bar is thicker.
+    One colour's bar is thicker: ours.
     """
     height = sum(OURS_HEIGHT if color == 1 else PEER_HEIGHT for color, *_ in bars) + GAP * (len(bars) + 1)
     parts, top = [], GAP
@@ -85,7 +85,7 @@ def ratio_bars(scale: Scale, bars: Sequence[tuple[int, str, Spread]]) -> str:
         x, kind = scale.place(tick), "one" if tick == 1 else "grid"
         parts.append(f'<line class="{kind}" x1="{x}%" x2="{x}%" y1="0" y2="{height}"/>')
     for color, name, ratio in bars:
-        thick = OURS_HEIGHT if color == 1 else PEER_HEIGHT
+        thick = OURS_HEIGHT if color == thick_color else PEER_HEIGHT
         parts.append(_bar(scale, color, f"{name}: {ratio.median:.3f} of stock", ratio, top, thick))
         top += thick + GAP
     told = escape("; ".join(f"{name} {ratio.median:.2f} of stock" for _, name, ratio in bars))

@@ -13,24 +13,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .peers import c_library
+from .peers import HARDENED_PEERS, c_library
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .peers import Peer
 
-__all__ = ["GLIBC", "IN_PROCESS", "OURS", "STOCK", "Command", "clean_environment", "commands_of", "on_peer"]
+__all__ = [
+    *("GLIBC", "HARDENED", "HARDENED_SIDES", "IN_PROCESS", "OURS", "STOCK"),
+    *("Command", "clean_environment", "commands_of", "on_peer"),
+]
 
 STOCK, GLIBC = "stock", "glibc"
-OURS, IN_PROCESS = "slabmalloc", "slabmalloc, in process"
+OURS, IN_PROCESS, HARDENED = "slabmalloc", "slabmalloc, in process", "slabmalloc, hardened"
 """`OURS` is who is compared with the rest; the form in process stands beside it."""
+
+HARDENED_SIDES = (HARDENED, *HARDENED_PEERS)
+"""Compared with each other: nobody else is held to them, nor they to anybody else."""
 
 _CLEARED = ("LD_PRELOAD", "PYTHONMALLOC", "PYTHONDEVMODE", "PYTHONTRACEMALLOC", "GLIBC_TUNABLES", "MALLOC_")
 """Variables, or beginnings of them, that would make stock something else; `SLABMALLOC` too, but not SLABMALLOC_...,
 which are options of ours."""
 
 _SERVES = "import slabmalloc; raise SystemExit(not any(d.served_blocks for d in slabmalloc.stats().domains.values()))"
+_IS_HARDENED = "import slabmalloc; raise SystemExit(not slabmalloc.stats().hardened)"
 _MAPS = "import sys; raise SystemExit(sys.argv[1] not in open('/proc/self/maps').read())"
 
 
@@ -70,6 +77,8 @@ def commands_of(python: str, peers: Sequence[Peer]) -> tuple[list[Command], dict
         missing[OURS] = f"not installed for {Path(python).name}"
     if "--in-process" in usage:
         sides.append(Command(IN_PROCESS, (*run, "--in-process", "--quiet"), version=version, trial=serves))
+    if "--hardened" in usage:
+        sides.append(Command(HARDENED, (*run, "--hardened", "--quiet"), version=version, trial=("-c", _IS_HARDENED)))
     sides.append(Command(GLIBC, (python,), {"PYTHONMALLOC": "malloc"}, c_library(), ("-c", _MAPS, "libc")))
     return sides + [on_peer(python, peer) for peer in peers], missing
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from slabmalloc.process import preload
 
 from .children import Failed
-from .commands import OURS, STOCK, Command
+from .commands import HARDENED, OURS, STOCK, Command
 from .peers import c_library
 
 if TYPE_CHECKING:
@@ -59,12 +59,14 @@ def compile_program(folder: Path) -> Path:
 
 
 def sides_of(program: Path, peers: Sequence[Peer]) -> list[Command]:
-    """The C library's malloc, ours, and the peers'. RuntimeError if this installation has no preload library."""
-    libraries = {STOCK: "", OURS: preload.library(), **{peer.name: peer.preload for peer in peers}}
+    """The C library's malloc, ours, also hardened, and the peers'. RuntimeError if there is no preload library."""
+    ours = preload.library()
+    libraries = {STOCK: "", OURS: ours, HARDENED: ours, **{peer.name: peer.preload for peer in peers}}
     versions = {STOCK: c_library(), **{peer.name: peer.version for peer in peers}}
+    options = {HARDENED: {"SLABMALLOC_HARDENED": "1"}}
     trial = ("pair", "64", "slices=1", "slice_ms=1")
     return [
-        Command(name, (str(program),), {"LD_PRELOAD": library}, versions.get(name, ""), trial)
+        Command(name, (str(program),), {"LD_PRELOAD": library, **options.get(name, {})}, versions.get(name, ""), trial)
         for name, library in libraries.items()
     ]
 

@@ -3,7 +3,8 @@
 
 Less is better in every row. A row is lost to stock, or to the best peer, if the ratio's median is more than a hundredth
 above 1 and its lower quartile is above 1 too; it is won by the same rule turned round; else it is level. Of fewer than
-three rounds quartiles say nothing: there it takes a twentieth.
+three rounds quartiles say nothing: there it takes a twentieth. The hardened mode is judged by itself, against the
+hardened peers.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .commands import OURS, STOCK
+from .commands import HARDENED, HARDENED_SIDES, OURS, STOCK
 from .figures import Spread, short, spread
+from .peers import HARDENED_PEERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from .comparison import SectionResult, TaskResult
     from .tasks import Measure
+
+    Ratios = Callable[[str, str], Sequence[float]]
+    """Per round, of one side to another; none if one of them was not measured."""
 
 __all__ = ["EVEN", "LOST", "MEAN", "WON", "Cell", "Row", "rows_of", "verdict"]
 
@@ -42,6 +47,8 @@ class Row:
     """A task by one measure, or the mean of a measure over the section's tasks; sides by name, stock first.
 
     `to_best` is ours to the peer that leaves us the worst ratio; None where no peer was measured, or we were not.
+    `hardened` are the hardened mode's ratios by whom they are to: ours without it, which is its price, and each
+    hardened peer.
     """
 
     section: str
@@ -51,6 +58,7 @@ class Row:
     rounds: int
     cells: dict[str, Cell] = field(default_factory=dict)
     to_best: Spread | None = None
+    hardened: dict[str, Spread] = field(default_factory=dict)
 
     @property
     def ours(self) -> Spread | None:
@@ -64,13 +72,18 @@ class Row:
         return {each.against: verdict(each, self.rounds) for each in found}
 
     @property
+    def hardened_verdicts(self) -> dict[str, str]:
+        """Of the hardened mode, against each hardened peer by its name."""
+        return {name: verdict(ratio, self.rounds) for name, ratio in self.hardened.items() if name != OURS}
+
+    @property
     def is_lost(self) -> bool:
         """To either."""
         return LOST in self.verdicts.values()
 
     def record(self) -> dict[str, Any]:
         """For the JSON file."""
-        return {**asdict(self), "verdicts": self.verdicts}
+        return {**asdict(self), "verdicts": self.verdicts, "hardened_verdicts": self.hardened_verdicts}
 
     def text(self, side: str) -> str:
         """What a table says of the side: stock's figure, the ratio of the others."""
@@ -119,11 +132,13 @@ def _task_row(result: SectionResult, task: TaskResult, measure: Measure) -> Row:
                 spread(ratios, STOCK) if ratios else None,
                 task.failed.get(side, ""),
             )
-    best = _worst(
-        spread(list(found.values()), peer) for peer in _peers(cells) if (found := task.compared(OURS, measure, peer))
-    )
+
+    def ratios_of(side: str, against: str) -> list[float]:
+        return list(task.compared(side, measure, against).values())
+
     rounds = len({record["round"] for record in task.raw})
-    return Row(result.section.name, task.task.name, measure.title, measure.unit, rounds, cells, best)
+    standing = _best(cells, ratios_of), _hardened(cells, ratios_of)
+    return Row(result.section.name, task.task.name, measure.title, measure.unit, rounds, cells, *standing)
 
 
 def _mean_row(result: SectionResult, measure: Measure) -> list[Row]:
@@ -134,14 +149,23 @@ def _mean_row(result: SectionResult, measure: Measure) -> list[Row]:
     cells = {side: Cell(ratio=None if side == STOCK else spread(found, STOCK)) for side, (found, _) in means.items()}
     if OURS not in cells:
         return []
-    best = _worst(spread(found, peer) for peer in _peers(cells) if (found := result.means(OURS, measure, peer)[0]))
+
+    def ratios_of(side: str, against: str) -> list[float]:
+        return result.means(side, measure, against)[0]
+
     rounds = len(means[OURS][0])
-    return [Row(result.section.name, f"{MEAN} of {most}", measure.title, "", rounds, cells, best)]
+    standing = _best(cells, ratios_of), _hardened(cells, ratios_of)
+    return [Row(result.section.name, f"{MEAN} of {most}", measure.title, "", rounds, cells, *standing)]
 
 
-def _peers(cells: dict[str, Cell]) -> list[str]:
-    return [side for side in cells if side not in (STOCK, OURS)] if OURS in cells else []
-
-
-def _worst(ratios: Iterable[Spread]) -> Spread | None:
+def _best(cells: Iterable[str], ratios_of: Ratios) -> Spread | None:
+    """Ours to the peer that leaves us the worst ratio."""
+    peers = [side for side in cells if side not in (STOCK, OURS, *HARDENED_SIDES)] if OURS in cells else []
+    ratios = [spread(found, peer) for peer in peers if (found := ratios_of(OURS, peer))]
     return max(ratios, key=lambda ratio: ratio.median, default=None)
+
+
+def _hardened(cells: Iterable[str], ratios_of: Ratios) -> dict[str, Spread]:
+    """The hardened mode's to ours without it, and to the hardened peers."""
+    others = [side for side in (OURS, *HARDENED_PEERS) if side in cells] if HARDENED in cells else []
+    return {other: spread(found, other) for other in others if (found := ratios_of(HARDENED, other))}

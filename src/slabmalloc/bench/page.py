@@ -7,9 +7,9 @@ from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from .commands import OURS, STOCK
+from .commands import HARDENED, HARDENED_SIDES, OURS, STOCK
 from .outcome import LOST, MEAN
-from .page_rows import Colors, figure, figures_table, judged, legend, memory, plot
+from .page_rows import Colors, figure, figures_table, hardened_plot, judged, legend, memory, plot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +25,11 @@ GLANCE_ROWS = 3
 
 FIRST_LOSSES = 20
 """So many are in view, the rest is folded."""
+
+ABOUT_HARDENED = (
+    "What --hardened costs, and what the allocators cost that do the like. In bold its ratio to stock; below that to "
+    "slabmalloc without it, and to each of those allocators."
+)
 
 
 def page(report: Report) -> str:
@@ -77,21 +82,29 @@ def _header(report: Report, sections: Sequence[SectionReport]) -> str:
 def _glance(report: Report, sections: Sequence[SectionReport], colors: Colors) -> str:
     """The means, and whole sections that have few rows."""
     rows: list[Named] = []
+    hardened: list[Named] = []
     for section in sections:
         means = [row for row in section.rows if row.name.startswith(MEAN)]
         chosen = means or (section.rows if len(section.rows) <= GLANCE_ROWS else [])
         for row in chosen:
             name = f"{section.title}: {row.measure}" if row in means else f"{row.name}: {row.measure}"
             rows.append((row, name, row.name if row in means else ""))
+            if HARDENED in row.cells:
+                hardened.append(rows[-1])
     if not rows:
         return ""
-    sides = [STOCK, OURS, *report.peers]
+    sides = [STOCK, OURS, *(peer for peer in report.peers if peer not in HARDENED_SIDES)]
     versions = {STOCK: f"CPython {report.machine['python']}", OURS: report.machine["packages"]["slabmalloc"]}
     about = (
         "Each bar is a ratio to stock: to the left of 1 is less time or memory, which is better; to the right is more. "
         "The axis is logarithmic; whiskers reach from quartile to quartile of the rounds."
     )
-    parts = [_about(about), legend(sides, colors, {**versions, **report.machine["peers"]}), plot(rows, sides, colors)]
+    versions |= report.machine["peers"]
+    parts = [_about(about), legend(sides, colors, versions), plot(rows, sides, colors)]
+    if hardened:
+        sides = [STOCK, OURS, HARDENED, *(peer for peer in report.peers if peer in HARDENED_SIDES)]
+        parts += ["<h3>Hardened</h3>", _about(ABOUT_HARDENED)]
+        parts += [legend(sides, colors, versions), hardened_plot(hardened, sides, colors)]
     return _card("glance", "At a glance", parts)
 
 
@@ -108,6 +121,8 @@ def _losses(report: Report) -> str:
     said += f", {to_best} of {len(of_peers)} to the best peer" if of_peers else ""
     said += ". A row is lost if the ratio is above 1.01 and its lower quartile above 1, or above 1.05 after fewer than "
     said += "three rounds; the best peer is the one that leaves us the worst ratio."
+    for name, (lost, count) in report.hardened_lost.items():
+        said += f" Hardened, it loses {lost} of {_count(count, 'row')} to {name}."
     titles = {section.result.section.name: section.title for section in report.sections}
     rows = [_loss(row, titles[row.section]) for row in report.lost]
     first, rest = "".join(rows[:FIRST_LOSSES]), "".join(rows[FIRST_LOSSES:])
@@ -131,16 +146,30 @@ def _section(section: SectionReport, colors: Colors) -> str:
     """Its plots, memory over time, what failed, all figures."""
     result = section.result
     sides = [side for side in result.sides if any(side in row.cells for row in section.rows)]
-    parts = [_about(result.section.about), legend(sides, colors)]
+    parts = [_about(result.section.about), legend([side for side in sides if side not in HARDENED_SIDES], colors)]
     for measure, rows in section.groups:
         if measure:
             parts.append(f"<h3>{escape(_capital(measure))}</h3>" if len(section.groups) > 1 else "")
             parts.append(plot([(row, row.name, "") for row in rows], sides, colors))
         else:
             parts.append(plot([(row, _capital(row.measure), row.name) for row in rows], sides, colors))
+    parts += _hardened(section, sides, colors)
     parts.append(memory(section, colors))
     parts += [f'<p class="note">Failed: {escape(line)}</p>' for line in section.failures]
     return _card(result.section.name, section.title, [*parts, figures_table(section, sides)])
+
+
+def _hardened(section: SectionReport, sides: Sequence[str], colors: Colors) -> list[str]:
+    """Plots of the hardened mode beside its peers."""
+    if not section.hardened_groups:
+        return []
+    there = [side for side in sides if side in (STOCK, OURS, *HARDENED_SIDES)]
+    parts = ["<h3>Hardened</h3>", legend(there, colors)]
+    for measure, rows in section.hardened_groups:
+        parts.append(f"<h4>{escape(_capital(measure))}</h4>" if len(section.hardened_groups) > 1 else "")
+        named = [(row, row.name, "") if measure else (row, _capital(row.measure), row.name) for row in rows]
+        parts.append(hardened_plot(named, there, colors))
+    return parts
 
 
 def _method(report: Report) -> str:
@@ -153,6 +182,8 @@ def _method(report: Report) -> str:
         "Stock is the interpreter as it is, slabmalloc <code>slabmalloc run --quiet</code>. A peer is preloaded with "
         "its own defaults, and CPython is told to ask it for everything (<code>PYTHONMALLOC=malloc</code>). Strings "
         "have the same hashes in all processes; a program that computes something else on one side has failed.",
+        "Hardened is <code>slabmalloc run --hardened --quiet</code>. It is compared with hardened_malloc and "
+        "mimalloc's secure build, where they are there; slabmalloc without it is not.",
         "Time is processor time where nothing else is said, which leaves out most of what other processes do. Peak "
         "memory is <code>VmHWM</code>, memory after release the proportional share (PSS), as the kernel tells them.",
     ]

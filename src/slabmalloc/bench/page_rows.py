@@ -7,20 +7,22 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from .charts import memory_chart, ratio_axis, ratio_bars, scale_of
-from .commands import OURS, STOCK
+from .commands import HARDENED, HARDENED_SIDES, OURS, STOCK
 from .figures import short
 from .outcome import LOST, MEAN, WON
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from .figures import Spread
     from .outcome import Cell, Row
     from .report import Report, SectionReport
 
-__all__ = ["Colors", "figure", "figures_table", "judged", "legend", "memory", "plot"]
+__all__ = ["Colors", "figure", "figures_table", "hardened_plot", "judged", "legend", "memory", "plot"]
 
 COLORS = 8
+KINDS = {LOST: "is-lost", WON: "is-won"}
+"""Classes of the page's style by verdict."""
 
 Named = tuple["Row", str, str]
 """A row, its name on the page, and what stands below the name in small."""
@@ -50,7 +52,19 @@ def legend(sides: Sequence[str], colors: Colors, versions: Mapping[str, str] | N
 
 def plot(rows: Sequence[Named], sides: Sequence[str], colors: Colors) -> str:
     """An axis, then each row: name, bars, figures."""
-    scale = scale_of([cell.ratio for row, *_ in rows for cell in row.cells.values() if cell.ratio])
+    return _plot(rows, [side for side in sides if side not in HARDENED_SIDES], colors, OURS, _value)
+
+
+def hardened_plot(rows: Sequence[Named], sides: Sequence[str], colors: Colors) -> str:
+    """The same of the hardened mode, ours without it, and the hardened peers."""
+    there = [side for side in sides if side in (OURS, *HARDENED_SIDES)]
+    return _plot(rows, there, colors, HARDENED, _hardened_value)
+
+
+def _plot(rows: Sequence[Named], sides: Sequence[str], colors: Colors, main: str, value: Callable[[Row], str]) -> str:
+    """`main` is the side whose figures are told."""
+    ratios_there = [row.cells[side].ratio for row, *_ in rows for side in sides if side in row.cells]
+    scale = scale_of([ratio for ratio in ratios_there if ratio])
     lines = [f'<div class="head"><span class="skip"></span>{ratio_axis(scale)}<span class="skip"></span></div>']
     for row, name, below in rows:
         ratios = {side: row.cells[side].ratio for side in sides if side in row.cells}
@@ -59,7 +73,7 @@ def plot(rows: Sequence[Named], sides: Sequence[str], colors: Colors) -> str:
         small = f"<small>{escape(below)}</small>" if below else ""
         lines.append(
             f'<div class="row{" mean" if is_mean else ""}"><div class="name">{escape(name)}{small}</div>'
-            f"{ratio_bars(scale, bars)}{_value(row)}</div>"
+            f"{ratio_bars(scale, bars, colors[main])}{value(row)}</div>"
         )
     return "\n".join(lines)
 
@@ -72,15 +86,33 @@ def _value(row: Row) -> str:
         lines.append(f"{judged(row, row.ours)}{f' <small>of {of}</small>' if of else ''}")
     if row.to_best and row.verdicts[row.to_best.against] == LOST:
         lines.append(f'<em class="is-lost">{row.to_best.median:.2f} of {escape(row.to_best.against)}</em>')
-    lines += [f'<em class="is-lost">{escape(side)} failed</em>' for side, cell in row.cells.items() if cell.failed]
+    lines += _failed(row, [side for side in row.cells if side not in HARDENED_SIDES])
     return f'<div class="value">{"".join(lines)}</div>'
+
+
+def _hardened_value(row: Row) -> str:
+    """The hardened mode's ratio to stock, to ours without it, and to each hardened peer."""
+    ratio, of = row.cells[HARDENED].ratio, figure(row, STOCK)
+    lines = [f"<b>{ratio.median:.2f}</b>{f' <small>of {of}</small>' if of else ''}" if ratio else ""]
+    for other, to_other in row.hardened.items():
+        kind = KINDS.get(row.hardened_verdicts.get(other, ""), "is-level")
+        lines.append(f'<em class="{kind}">{to_other.median:.2f} of {escape(other)}</em>')
+    return f'<div class="value">{"".join([*lines, *_failed(row, HARDENED_SIDES)])}</div>'
+
+
+def _failed(row: Row, sides: Iterable[str]) -> list[str]:
+    return [
+        f'<em class="is-lost">{escape(side)} failed</em>'
+        for side in sides
+        if side in row.cells and row.cells[side].failed
+    ]
 
 
 def judged(row: Row, ratio: Spread | None) -> str:
     """One of our ratios in the colour of its verdict, with a name where it is not to stock."""
     if ratio is None:
         return ""
-    kind = {LOST: "is-lost", WON: "is-won"}.get(row.verdicts[ratio.against], "is-level")
+    kind = KINDS.get(row.verdicts[ratio.against], "is-level")
     name = "" if ratio.against == STOCK else f" <small>of {escape(ratio.against)}</small>"
     return f'<b class="{kind}">{ratio.median:.2f}</b>{name}'
 

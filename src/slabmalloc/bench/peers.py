@@ -2,7 +2,8 @@
 """Other allocators of this machine (floor 6): what is preloaded in the place of the C library's `malloc`.
 
 They are those that the dynamic linker knows under the names that distributions give them (Debian: libjemalloc2,
-libmimalloc2.0, libtcmalloc-minimal4). More come by ``--peer NAME=PATH``. No path is written here.
+libmimalloc2.0, libtcmalloc-minimal4), or their own builds do (libhardened_malloc.so, libmimalloc-secure.so). More come
+by ``--peer NAME=PATH``. No path is written here.
 """
 
 from __future__ import annotations
@@ -19,9 +20,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["PACKAGES", "Peer", "c_library", "find_peers", "given"]
+__all__ = ["HARDENED_MALLOC", "HARDENED_PEERS", "PACKAGES", "Peer", "advice", "c_library", "find_peers", "given"]
 
-_STEMS = {"jemalloc": ("jemalloc",), "mimalloc": ("mimalloc",), "tcmalloc": ("tcmalloc_minimal", "tcmalloc")}
+HARDENED_MALLOC, MIMALLOC_SECURE = "hardened_malloc", "mimalloc-secure"
+HARDENED_PEERS = (HARDENED_MALLOC, MIMALLOC_SECURE)
+"""Peers that the hardened mode is compared with, and nobody else: they pay for what others don't do."""
+
+_STEMS = {
+    "jemalloc": ("jemalloc",),
+    "mimalloc": ("mimalloc",),
+    "tcmalloc": ("tcmalloc_minimal", "tcmalloc"),
+    HARDENED_MALLOC: ("hardened_malloc",),
+    MIMALLOC_SECURE: ("mimalloc-secure",),
+}
 
 PACKAGES = "libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4"
 """Where Debian has the peers that are looked for."""
@@ -33,9 +44,9 @@ library, size = ctypes.CDLL(None), ctypes.c_size_t(ctypes.sizeof(text))
 if hasattr(library, "mallctl") and not library.mallctl(b"version", ctypes.byref(text), ctypes.byref(size), None, 0):
     print(text.value.decode().partition("-")[0])
 elif hasattr(library, "mi_version"):
-    number = library.mi_version()
-    major, minor = divmod(number, 100 if number < 1000 else 1000)
-    print(f"{major}.{minor // 10}.{minor % 10}" if number < 1000 else f"{major}.{minor // 100}.{minor % 100}")
+    digits = str(library.mi_version())  # a digit for the major number; one, later two for each of the others
+    each = (len(digits) - 1) // 2
+    print(f"{digits[0]}.{int(digits[1:1 + each])}.{int(digits[1 + each:])}")
 elif hasattr(library, "tc_version"):
     library.tc_version.restype = ctypes.c_char_p
     print(library.tc_version(None, None, None).decode().removeprefix("gperftools "))
@@ -84,6 +95,24 @@ def find_peers(extra: Sequence[Peer] = ()) -> tuple[list[Peer], list[str]]:
         else:
             missing.append(name)
     return [*peers.values(), *extra], missing
+
+
+def advice(name: str) -> str:
+    """What may help if the peer crashes; nothing if nothing is known.
+
+    >>> advice("jemalloc")
+    ''
+    """
+    if name != HARDENED_MALLOC:
+        return ""
+    try:
+        limit = Path("/proc/sys/vm/max_map_count").read_text().strip()
+    except OSError:
+        limit = "unknown"
+    return (
+        "hardened_malloc has guards between its slabs, which are many mappings: if it fails, vm.max_map_count may be "
+        f"too low (here {limit}; its documentation sets 1048576)"
+    )
 
 
 def c_library() -> str:

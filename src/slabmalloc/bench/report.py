@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from .outcome import MEAN, Row, rows_of
+from .commands import HARDENED
+from .outcome import LOST, MEAN, Row, rows_of
 from .schedule import NOT_AGAIN
 
 if TYPE_CHECKING:
@@ -41,6 +42,12 @@ class SectionReport:
         """Rows that share a table: those of one measure; all of them, under no name, if each measure has but one."""
         groups = [(measure, list(rows)) for measure, rows in groupby(self.rows, key=lambda row: row.measure)]
         return groups if any(len(rows) > 1 for _, rows in groups) else [("", self.rows)]
+
+    @property
+    def hardened_groups(self) -> list[tuple[str, list[Row]]]:
+        """The same, of the rows in which the hardened mode took part."""
+        groups = [(measure, [row for row in rows if HARDENED in row.cells]) for measure, rows in self.groups]
+        return [(measure, rows) for measure, rows in groups if rows]
 
     @property
     def failures(self) -> list[str]:
@@ -77,6 +84,16 @@ class Report:
         """What slabmalloc lost to stock or to the best peer, means first, then by how much."""
         rows = [row for row in self.rows if row.is_lost]
         return sorted(rows, key=lambda row: (not row.name.startswith(MEAN), -worst_ratio(row)))
+
+    @property
+    def hardened_lost(self) -> dict[str, tuple[int, int]]:
+        """By hardened peer: how many rows the hardened mode lost to it, and of how many."""
+        verdicts = [found for row in self.rows for found in row.hardened_verdicts.items()]
+        counts: dict[str, tuple[int, int]] = {}
+        for name, found in verdicts:
+            lost, count = counts.get(name, (0, 0))
+            counts[name] = lost + (found == LOST), count + 1
+        return counts
 
     @property
     def failures(self) -> list[str]:

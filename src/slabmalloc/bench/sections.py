@@ -39,7 +39,7 @@ def programs(size: Size) -> Section:
         "Programs that allocate, in the manner of what is usually measured. Time is the program's own processor time; "
         "what starting the interpreter costs is a section of its own. Peak memory is the most that was ever resident."
     )
-    return Section("programs", tasks, size.of(5, 3), "Whole Python programs", about)
+    return Section("programs", tasks, size.of(5, 3), "Whole Python programs", about, has_hardened=True)
 
 
 def heap(size: Size) -> Section:
@@ -121,7 +121,7 @@ def malloc(size: Size) -> Section:
         "One allocation and its free, in nanoseconds, by a C program without an interpreter; stock is the C library. "
         "Every free of slabmalloc is checked: the page, the slot, the bit."
     )
-    return Section(MALLOC, tuple(tasks), size.of(5, 3), "malloc in C", about)
+    return Section(MALLOC, tuple(tasks), size.of(5, 3), "malloc in C", about, has_hardened=True)
 
 
 LIBRARY_SIDES: dict[str, dict[str, str]] = {

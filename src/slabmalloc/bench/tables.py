@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .commands import OURS, STOCK
+from .commands import HARDENED_SIDES, OURS, STOCK
 from .outcome import LOST
+from .peers import HARDENED_PEERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,10 @@ def text(report: Report) -> str:
             title = f"{section.title}: {measure}" if measure else section.title
             named = [(row.name if measure else f"{row.name}: {row.measure}", row) for row in rows]
             parts.append(_group_table(section.result.sides, title, named))
+        for measure, rows in section.hardened_groups:
+            title = f"{section.title}, hardened: {measure}" if measure else f"{section.title}, hardened"
+            named = [(row.name if measure else f"{row.name}: {row.measure}", row) for row in rows]
+            parts.append(_hardened_table(title, named))
     parts.append(_losses(report))
     lines = [f"failed: {line}" for line in report.failures]
     lines += [f"not measured: {name}: {why}" for name, why in report.left_out.items()]
@@ -48,7 +53,7 @@ def text(report: Report) -> str:
 
 def _group_table(sides: Sequence[str], title: str, named: Sequence[tuple[str, Row]]) -> str:
     """Stock in full, the others as ratio to it; of ours the quartiles, and how it stands."""
-    there = [side for side in sides if any(side in row.cells for _, row in named)]
+    there = [side for side in sides if side not in HARDENED_SIDES and any(side in row.cells for _, row in named)]
     header = [title]
     for side in there:
         header += [side, "quartiles"] if side == OURS else [side]
@@ -63,6 +68,24 @@ def _group_table(sides: Sequence[str], title: str, named: Sequence[tuple[str, Ro
     return table([*header, ""], body)
 
 
+def _hardened_table(title: str, named: Sequence[tuple[str, Row]]) -> str:
+    """Stock in full, the hardened sides as ratio to it; then the hardened mode to ours without it, and to its peers."""
+    there = [side for side in (STOCK, *HARDENED_SIDES) if any(side in row.cells for _, row in named)]
+    others = [other for other in (OURS, *HARDENED_PEERS) if any(other in row.hardened for _, row in named)]
+    header = [title, *there, *(f"of {other}" for other in others)]
+    body = [
+        [name, *(row.text(side) for side in there), *(_hardened_ratio(row, other) for other in others)]
+        for name, row in named
+    ]
+    return table(header, body)
+
+
+def _hardened_ratio(row: Row, against: str) -> str:
+    if against not in row.hardened:
+        return ""
+    return f"{row.hardened[against].median:.2f}" + (" lost" if row.hardened_verdicts.get(against) == LOST else "")
+
+
 def _standing(row: Row) -> str:
     lost = [against for against, verdict in row.verdicts.items() if verdict == LOST]
     return f"lost to {' and '.join(lost)}" if lost else ""
@@ -73,9 +96,13 @@ def _losses(report: Report) -> str:
     counted = [row for row in report.rows if row.verdicts]
     if not counted:
         return "slabmalloc was compared with nobody."
+    hardened = "".join(
+        f"\nHardened, it loses {lost} of {count} rows to {name}."
+        for name, (lost, count) in report.hardened_lost.items()
+    )
     said = f"slabmalloc loses {len(report.lost)} of {len(counted)} rows"
     if not report.lost:
-        return said + "."
+        return f"{said}.{hardened}"
     body = [
         [
             f"{row.section}: {row.name}: {row.measure}",
@@ -84,7 +111,7 @@ def _losses(report: Report) -> str:
         ]
         for row in report.lost
     ]
-    return f"{said}:\n\n" + table(["row", "of stock", "of the best peer"], body)
+    return f"{said}:\n\n" + table(["row", "of stock", "of the best peer"], body) + (hardened and f"\n{hardened}")
 
 
 def _ratio(row: Row, against: str) -> str:

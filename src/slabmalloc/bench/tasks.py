@@ -59,13 +59,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Section:
-    """Tasks that share a table. `title` and `about` tell a reader what is measured."""
+    """Tasks that share a table. `title` and `about` tell a reader what is measured.
+
+    `has_hardened`: the hardened mode and its peers take part too.
+    """
 
     name: str
     tasks: tuple[Task, ...]
     rounds: int
     title: str = ""
     about: str = ""
+    has_hardened: bool = False
 
     def rounds_of(self, task: Task) -> int:
         """How often the task is measured."""

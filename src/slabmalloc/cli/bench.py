@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slabmalloc.bench import children, commands, machine, malloc_in_c, page, peers, schedule, sections, tables
-from slabmalloc.bench.commands import STOCK
+from slabmalloc.bench.commands import HARDENED_SIDES, STOCK
 from slabmalloc.bench.progress import Progress
 from slabmalloc.bench.report import Report, SectionReport
 
@@ -130,6 +130,7 @@ class _Run:
         self.notes: list[str] = _notes_on_load(self.load_before[0])
         self.works: list[schedule.Work] = []
         self.peers: list[Peer] = []
+        self.crashed: set[str] = set()
         self.is_interrupted = False
         seconds = QUICK_SECONDS if options.quick else None
         self.clock = schedule.Clock(seconds, *([QUICK_PROCESS_SECONDS] if options.quick else []))
@@ -155,7 +156,7 @@ class _Run:
         self.left_out |= dict.fromkeys(missing, "not installed here")
         sides = self._interpreter_sides(found)
         self.peers = [peer for peer in found if peer.name in {side.name for side in sides}]
-        if not self.peers:
+        if all(peer.name in HARDENED_SIDES for peer in self.peers):
             self.notes.append(f"no peer takes part: beside stock there is nobody to compare with ({peers.PACKAGES})")
         works: list[schedule.Work] = []
         for section in wanted:
@@ -164,7 +165,8 @@ class _Run:
             elif section.name == sections.MALLOC:
                 works += self._malloc(section, folder)
             elif tasks := self._possible(section):
-                works.append(schedule.ProcessWork(replace(section, tasks=tasks), sides))
+                of_section = [side for side in sides if section.has_hardened or side.name not in HARDENED_SIDES]
+                works.append(schedule.ProcessWork(replace(section, tasks=tasks), of_section))
         return works
 
     def _interpreter_sides(self, found: Sequence[Peer]) -> list[Command]:
@@ -176,6 +178,7 @@ class _Run:
         if STOCK in failed:
             raise SystemExit(f"slabmalloc bench: {python} does not even run -c pass: {failed[STOCK]}")
         self.left_out |= missing | failed
+        self.crashed |= failed.keys()
         return working
 
     def _possible(self, section: Section) -> tuple[Task, ...]:
@@ -207,6 +210,8 @@ class _Run:
             idle = [task.task.name for task in section.tasks if not (task.raw or task.failed)]
             names = [section.section.title] if len(idle) == len(section.tasks) else idle
             self.left_out |= dict.fromkeys(names, "interrupted before" if self.is_interrupted else "no time was left")
+        self.crashed |= {side for work in self.works for task in work.result.tasks for side in task.failed}
+        self.notes += filter(None, map(peers.advice, sorted(self.crashed)))
         versions = {peer.name: peer.version for peer in self.peers}
         return Report(
             command=self.command,

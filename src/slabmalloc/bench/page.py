@@ -121,8 +121,7 @@ def _losses(report: Report) -> str:
     said += f", {to_best} of {len(of_peers)} to the best peer" if of_peers else ""
     said += ". A row is lost if the ratio is above 1.01 and its lower quartile above 1, or above 1.05 after fewer than "
     said += "three rounds; the best peer is the one that leaves us the worst ratio."
-    for name, (lost, count) in report.hardened_lost.items():
-        said += f" Hardened, it loses {lost} of {_count(count, 'row')} to {name}."
+    said = f"{said} {report.hardened_losses}".strip()
     titles = {section.result.section.name: section.title for section in report.sections}
     rows = [_loss(row, titles[row.section]) for row in report.lost]
     first, rest = "".join(rows[:FIRST_LOSSES]), "".join(rows[FIRST_LOSSES:])
@@ -182,8 +181,8 @@ def _method(report: Report) -> str:
         "Stock is the interpreter as it is, slabmalloc <code>slabmalloc run --quiet</code>. A peer is preloaded with "
         "its own defaults, and CPython is told to ask it for everything (<code>PYTHONMALLOC=malloc</code>). Strings "
         "have the same hashes in all processes; a program that computes something else on one side has failed.",
-        "Hardened is <code>slabmalloc run --hardened --quiet</code>. It is compared with hardened_malloc and "
-        "mimalloc's secure build, where they are there; slabmalloc without it is not.",
+        "Hardened is <code>slabmalloc run --hardened --quiet</code>, in C <code>SLABMALLOC_HARDENED=1</code>. It is "
+        "compared with hardened_malloc and mimalloc's secure build where they are there; slabmalloc without it is not.",
         "Time is processor time where nothing else is said, which leaves out most of what other processes do. Peak "
         "memory is <code>VmHWM</code>, memory after release the proportional share (PSS), as the kernel tells them.",
     ]

@@ -86,14 +86,14 @@ class Report:
         return sorted(rows, key=lambda row: (not row.name.startswith(MEAN), -worst_ratio(row)))
 
     @property
-    def hardened_lost(self) -> dict[str, tuple[int, int]]:
-        """By hardened peer: how many rows the hardened mode lost to it, and of how many."""
-        verdicts = [found for row in self.rows for found in row.hardened_verdicts.items()]
-        counts: dict[str, tuple[int, int]] = {}
-        for name, found in verdicts:
-            lost, count = counts.get(name, (0, 0))
-            counts[name] = lost + (found == LOST), count + 1
-        return counts
+    def hardened_losses(self) -> str:
+        """How many rows the hardened mode lost to each of its peers, in a sentence; nothing if none was measured."""
+        verdicts: dict[str, list[str]] = {}
+        for row in self.rows:
+            for name, found in row.hardened_verdicts.items():
+                verdicts.setdefault(name, []).append(found)
+        told = [f"{all_.count(LOST)} of {len(all_)} rows to {name}" for name, all_ in verdicts.items()]
+        return f"Hardened, it loses {' and '.join(told)}." if told else ""
 
     @property
     def failures(self) -> list[str]:

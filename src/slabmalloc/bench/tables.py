@@ -96,13 +96,10 @@ def _losses(report: Report) -> str:
     counted = [row for row in report.rows if row.verdicts]
     if not counted:
         return "slabmalloc was compared with nobody."
-    hardened = "".join(
-        f"\nHardened, it loses {lost} of {count} rows to {name}."
-        for name, (lost, count) in report.hardened_lost.items()
-    )
+    hardened = report.hardened_losses
     said = f"slabmalloc loses {len(report.lost)} of {len(counted)} rows"
     if not report.lost:
-        return f"{said}.{hardened}"
+        return f"{said}. {hardened}".strip()
     body = [
         [
             f"{row.section}: {row.name}: {row.measure}",
@@ -111,7 +108,7 @@ def _losses(report: Report) -> str:
         ]
         for row in report.lost
     ]
-    return f"{said}:\n\n" + table(["row", "of stock", "of the best peer"], body) + (hardened and f"\n{hardened}")
+    return f"{said}:\n\n" + table(["row", "of stock", "of the best peer"], body) + (hardened and f"\n\n{hardened}")
 
 
 def _ratio(row: Row, against: str) -> str:

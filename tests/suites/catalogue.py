@@ -95,12 +95,81 @@ CPYTHON_FIRST = [
     "test_functools",
 ]
 
+# What says little about an allocator for the time that it takes, or needs what is rarely there, comes last.
+CPYTHON_LAST = [
+    "test_gdb",
+    "test_tkinter",
+    "test_ttk",
+    "test_idle",
+    "test_lib2to3",
+    "test_peg_generator",
+    "test_clinic",
+    "test_tools",
+]
+
+# Where several run at a time what takes longest is begun first, lest all wait for it in the end. Minutes to seconds.
+LONGEST = [
+    "test_multiprocessing_spawn",
+    "test_multiprocessing_forkserver",
+    "test_multiprocessing_fork",
+    "test_concurrent_futures",
+    "test_regrtest",
+    "test_capi",
+    "test_io",
+    "test_socket",
+    "test_subprocess",
+    "test_zipfile",
+    "test_venv",
+    "test_signal",
+    "test_threading",
+    "test_faulthandler",
+    "test_ssl",
+    "test_asyncio",
+    "test_os",
+    "test_datetime",
+    "test_statistics",
+    "test_pickle",
+    "test_compileall",
+    "test_tarfile",
+    "test_imaplib",
+    "test_httpservers",
+    "test_logging",
+    "test_sqlite3",
+    "test_ctypes",
+    "test_interpreters",
+    "test_decimal",
+    "test_weakref",
+    "test_embed",
+    "test_cext",
+    "test_cppext",
+]
+
+# Arguments that leave out of a module what no machine would get past.
+CPYTHON_ARGUMENTS = {
+    # Where the device of a virtual machine has nobody at its other end a connection waits for ever.
+    "test_socket": ["--ignore", "*VSOCK*"],
+}
+
+# As regrtest itself lists them, which tells the files of some large packages apart; before 3.11.6 it was elsewhere.
 _LIST_CPYTHON = """
-import json, pathlib, test
-print(json.dumps(sorted({p.stem for p in pathlib.Path(test.__path__[0]).glob("test_*")
-                         if p.suffix == ".py" or (p / "__init__.py").exists()})))
+import json
+try:
+    from test.libregrtest.findtests import findtests
+except ImportError:
+    from test.libregrtest.runtest import findtests
+print(json.dumps(sorted(findtests())))
 """
 PIP = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
+_LACKING = """
+import importlib.metadata, sys
+def lacks(name):
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return True
+print(*filter(lacks, sys.argv[1:]))
+"""
+PART_BYTES = 200_000  # of test files in one module; about a minute of tests
 PYTEST = ["-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider"]
 
 
@@ -137,40 +206,74 @@ class Suite:
     folder: Path | None = None  # to be in; else an empty one for each run
 
 
-def cpython(python: Path) -> Suite:
-    def ask(code: str) -> str:
-        return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout
+def _ask(python: Path, code: str, *words: str) -> str:
+    return subprocess.run([python, "-c", code, *words], check=True, capture_output=True, text=True).stdout.strip()
 
-    names = json.loads(ask(_LIST_CPYTHON))
-    first = [name for name in CPYTHON_FIRST if name in names]
-    ordered = first + [name for name in names if name not in first]
-    version = ask("import platform; print(platform.python_version())").strip()
-    return Suite(f"CPython {version}", {name: ["-m", "test", "-v", name] for name in ordered})
+
+def belongs(module: str, name: str) -> bool:
+    """Whether a module is what ``name`` says, or a part of it."""
+    return module == name or module.startswith((f"test.{name}.", f"{name}:"))
+
+
+def _place(module: str, names: list[str]) -> int:
+    return next((place for place, name in enumerate(names) if belongs(module, name)), len(names))
+
+
+def longest_first(modules: list[str]) -> list[str]:
+    return sorted(modules, key=lambda module: _place(module, LONGEST))
+
+
+def cpython(python: Path) -> Suite:
+    names = json.loads(_ask(python, _LIST_CPYTHON))
+    names.sort(key=lambda name: (_place(name, CPYTHON_LAST) < len(CPYTHON_LAST), _place(name, CPYTHON_FIRST)))
+    version = _ask(python, "import platform; print(platform.python_version())")
+    return Suite(
+        f"CPython {version}", {name: ["-m", "test", "-v", *CPYTHON_ARGUMENTS.get(name, []), name] for name in names}
+    )
 
 
 def package(python: Path, name: str, folder: Path) -> Suite:
     """Of a package that ``python`` shall have; what is missing is installed. ``folder`` takes a source distribution."""
     entry = PACKAGES[name]
-    subprocess.run([python, *PIP, "install", "--prefer-binary", "pytest", name, *entry.needs], check=True)
+    lacking = _ask(python, _LACKING, "pytest", name, *entry.needs).split()
+    if lacking:
+        subprocess.run([python, *PIP, "install", "--prefer-binary", *lacking], check=True)
     code = (
         f"import importlib.metadata as m, json, sysconfig; d = m.distribution({name!r})\n"
         "print(json.dumps([d.version, sysconfig.get_path('platlib'), d.metadata['Name']]))"
     )
-    answer = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout
-    version, site, title = json.loads(answer)
+    version, site, title = json.loads(_ask(python, code))
     root = Path(site) if entry.in_wheel else _source(python, entry, f"{name}=={version}", folder)
     if entry.into:
         shutil.copytree(root / entry.tests, Path(site) / entry.into, dirs_exist_ok=True)
         root = Path(site)
-    tests = root / (entry.into or entry.tests)
-    files = sorted(tests.rglob("test_*.py"))
     # Without a configuration of its own pytest would take that of whatever project the environment lies in.
     own = [] if not (entry.in_wheel or entry.into) else ["-c", str(_no_configuration(folder)), "--rootdir", str(root)]
-    modules: dict[str, list[str]] = {}
-    for file in files:
-        base = [*PYTEST, *own, *(["-m", entry.marks] if entry.marks else [])]
-        modules.setdefault(str(file.parent.relative_to(root)), base).append(str(file))
+    base = [*PYTEST, *own, *(["-m", entry.marks] if entry.marks else [])]
+    modules = {
+        module: base + [str(file) for file in files]
+        for module, files in _parts(root, root / (entry.into or entry.tests)).items()
+    }
     return Suite(f"{title} {version}", modules, None if entry.in_wheel or entry.into else root)
+
+
+def _parts(root: Path, tests: Path) -> dict[str, list[Path]]:
+    """The test files by folder, and those of a large one in numbered parts: ``FOLDER:1`` and so on."""
+    folders: dict[str, list[Path]] = {}
+    for file in sorted(tests.rglob("test_*.py")):
+        folders.setdefault(str(file.parent.relative_to(root)), []).append(file)
+    found: dict[str, list[Path]] = {}
+    for folder, files in folders.items():
+        parts: list[list[Path]] = [[]]
+        room = PART_BYTES
+        for file in files:
+            if parts[-1] and file.stat().st_size > room:
+                parts.append([])
+                room = PART_BYTES
+            parts[-1].append(file)
+            room -= file.stat().st_size
+        found |= {f"{folder}:{number}": part for number, part in enumerate(parts, 1)} if parts[1:] else {folder: files}
+    return found
 
 
 def _no_configuration(folder: Path) -> Path:

@@ -64,28 +64,50 @@ def run_module(command: list[str], folder: Path | None, seconds: float, log: Pat
     return parse(log.read_text(errors="replace"), status)
 
 
-def compare_module(python: str, command: list[str], folder: Path | None, seconds: float, logs: Path) -> dict[str, Any]:
-    """Run a module on both sides, again while they differ; the record of it for the JSON file."""
+def compare_module(
+    python: str,
+    command: list[str],
+    folder: Path | None,
+    seconds: float,
+    logs: Path,
+    *,
+    at_once: bool = False,
+    end: float = float("inf"),
+) -> dict[str, Any] | None:
+    """Run a module on both sides, again while they differ; the record of it for the JSON file.
+
+    The sides run ``at_once`` or one after the other. What ``end``, a time of the monotonic clock, cuts short does not
+    count; None if that was all.
+    """
     logs.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     runs: list[tuple[Outcome, Outcome]] = []
     while len(runs) < REPEATS:
         number = len(runs) + 1
-        stock = run_module([python, *command], folder, seconds, logs / f"stock-{number}.log")
         summary = logs / f"summary-{number}.json"
         summary.unlink(missing_ok=True)
-        under = [*UNDER, f"--summary={summary}"]
-        ours = run_module([python, *under, *command], folder, seconds, logs / f"slabmalloc-{number}.log")
+
+        def side(name: str, *under: str, number: int = number) -> Outcome:
+            limit = min(seconds, end - time.monotonic())
+            return run_module([python, *under, *command], folder, limit, logs / f"{name}-{number}.log")
+
+        with ThreadPoolExecutor(2 if at_once else 1) as pool:
+            sides = pool.submit(side, "stock"), pool.submit(side, "slabmalloc", *UNDER, f"--summary={summary}")
+        stock, ours = (done.result() for done in sides)
+        if TIMEOUT in (stock.status, ours.status) and time.monotonic() >= end:
+            break
         runs.append((stock, ours))
         if not differences(stock, ours):
             break
+    if not runs:
+        return None
     return {
         "stock": asdict(runs[-1][0]) | {"verdict": runs[-1][0].verdict},
         "slabmalloc": asdict(runs[-1][1]) | {"verdict": runs[-1][1].verdict},
         "differences": steady(runs),
         "unsteady": unsteady(runs),
         "repeats": len(runs),
-        "served_blocks": served_blocks(summary),
+        "served_blocks": served_blocks(logs / f"summary-{len(runs)}.json"),
         "seconds": round(time.monotonic() - begin, 1),
     }
 
@@ -154,10 +176,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("suite", choices=["cpython", "package"])
     parser.add_argument("name", nargs="?", choices=catalogue.PACKAGES, help="of the package")
     parser.add_argument("--python", default=sys.executable, help="an interpreter that has slabmalloc")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these modules")
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these modules, with all their parts")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="modules at a time; if several, then with both sides at once"
+    )
     parser.add_argument("--limit", type=float, default=300, metavar="SECONDS", help="for one run of a module")
-    parser.add_argument("--budget", type=float, default=float("inf"), metavar="SECONDS", help="then none is begun")
+    parser.add_argument("--budget", type=float, default=float("inf"), metavar="SECONDS", help="then all ends")
     parser.add_argument("--again", action="store_true", help="also what the record has already")
     parser.add_argument("--output", type=Path, default=Path("build/suites"))
     options = parser.parse_args()
@@ -188,17 +212,30 @@ def main() -> int:
         "date": time.strftime("%Y-%m-%d"),
         "of": len(suite.modules),
     }
-    wanted = [module for module in suite.modules if not options.only or module in options.only]
-    missing = set(options.only or ()) - set(wanted)
+    only = options.only or list(suite.modules)
+    wanted = [module for module in suite.modules if any(catalogue.belongs(module, name) for name in only)]
+    missing = [name for name in only if not any(catalogue.belongs(module, name) for module in wanted)]
     if missing:
         print(f"this suite has no {', '.join(sorted(missing))}")
+    if options.jobs > 1:
+        wanted = catalogue.longest_first(wanted)
     end = time.monotonic() + options.budget
 
     def one(module: str) -> bool:
         if time.monotonic() > end or (module in record.data["modules"] and not options.again):
             return False
         logs = folder / name / module.replace("/", "_")
-        entry = compare_module(str(python), suite.modules[module], suite.folder, options.limit, logs)
+        entry = compare_module(
+            str(python),
+            suite.modules[module],
+            suite.folder,
+            options.limit,
+            logs,
+            at_once=options.jobs > 1,
+            end=end,
+        )
+        if entry is None:
+            return False
         record.add(module, entry)
         ours, stock = entry["slabmalloc"], entry["stock"]
         print(

@@ -18,7 +18,7 @@ _RAN = re.compile(r"^Ran (\d+) tests? in", re.MULTILINE)
 _SKIPPED = re.compile(r"^(?:OK|FAILED) \(.*?\bskipped=(\d+)", re.MULTILINE)
 _SKIPPED_IN_TOTAL = re.compile(r"skipped=([\d,]+)")
 # regrtest's word for a file that asked to be skipped as a whole: it exits with 0, or with 4 where nothing else ran.
-_SKIPPED_FILE = re.compile(r"^test_\S+ skipped -- |^\d+ tests? skipped:$", re.MULTILINE)
+_SKIPPED_FILE = re.compile(r"^test[._]\S+ skipped -- |^\d+ tests? skipped:$", re.MULTILINE)
 _PYTEST = re.compile(r"^=* ?((?:\d+ [a-z ]+, )*\d+ [a-z ]+) in [\d.]+s.*$", re.MULTILINE)
 _PYTEST_RUN = {"passed", "failed", "xfailed", "xpassed"}
 TIMEOUT = "time limit"

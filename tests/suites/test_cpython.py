@@ -31,5 +31,6 @@ def test_what_passes_on_stock_passes_on_slabmalloc(file: str, tmp_path: Path) ->
         pytest.skip(f"this interpreter comes without {name}")
     entry = compare_module(sys.executable, ["-m", "test", "-v", name], None, SECONDS, tmp_path / "logs")
     print(entry)
+    assert entry is not None
     assert entry["slabmalloc"]["run"] > 0
     assert not entry["differences"], (tmp_path / "logs" / "slabmalloc-1.log").read_text(errors="replace")[-5000:]

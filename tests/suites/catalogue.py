@@ -211,8 +211,8 @@ def _ask(python: Path, code: str, *words: str) -> str:
 
 
 def belongs(module: str, name: str) -> bool:
-    """Whether a module is what ``name`` says, or a part of it."""
-    return module == name or module.startswith((f"test.{name}.", f"{name}:"))
+    """Whether a module is what ``name`` says or a part of it: ``test.test_io.test_fileio``, ``numpy/ma/tests:2``."""
+    return f"{module.removeprefix('test.')}.".startswith((f"{name}.", f"{name}:"))
 
 
 def _place(module: str, names: list[str]) -> int:
@@ -252,27 +252,28 @@ def package(python: Path, name: str, folder: Path) -> Suite:
     base = [*PYTEST, *own, *(["-m", entry.marks] if entry.marks else [])]
     modules = {
         module: base + [str(file) for file in files]
-        for module, files in _parts(root, root / (entry.into or entry.tests)).items()
+        for module, files in parts(root, root / (entry.into or entry.tests)).items()
     }
     return Suite(f"{title} {version}", modules, None if entry.in_wheel or entry.into else root)
 
 
-def _parts(root: Path, tests: Path) -> dict[str, list[Path]]:
+def parts(root: Path, tests: Path) -> dict[str, list[Path]]:
     """The test files by folder, and those of a large one in numbered parts: ``FOLDER:1`` and so on."""
     folders: dict[str, list[Path]] = {}
     for file in sorted(tests.rglob("test_*.py")):
         folders.setdefault(str(file.parent.relative_to(root)), []).append(file)
     found: dict[str, list[Path]] = {}
     for folder, files in folders.items():
-        parts: list[list[Path]] = [[]]
-        room = PART_BYTES
+        cut: list[list[Path]] = []
+        room = 0
         for file in files:
-            if parts[-1] and file.stat().st_size > room:
-                parts.append([])
+            size = file.stat().st_size
+            if size > room:
+                cut.append([])
                 room = PART_BYTES
-            parts[-1].append(file)
-            room -= file.stat().st_size
-        found |= {f"{folder}:{number}": part for number, part in enumerate(parts, 1)} if parts[1:] else {folder: files}
+            cut[-1].append(file)
+            room -= size
+        found |= {folder: files} if len(cut) == 1 else {f"{folder}:{n}": part for n, part in enumerate(cut, 1)}
     return found
 
 

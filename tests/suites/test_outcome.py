@@ -41,6 +41,11 @@ def test_pytest_under_a_heading() -> None:
     assert parse("====== 12 passed, 1 deselected in 2.00s (0:00:02) ======\n", 0) == Outcome(0, 12, 0, ())
 
 
+@pytest.mark.parametrize("name", ["test_gdb", "test.test_gdb.test_misc"])
+def test_a_file_that_is_skipped_as_a_whole(name: str) -> None:
+    assert parse(f"{name} skipped -- test_gdb needs gdb\n", 0) == Outcome(0, 0, 1, ())
+
+
 @pytest.mark.parametrize(
     ("outcome", "verdict"),
     [

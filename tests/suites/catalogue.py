@@ -194,6 +194,11 @@ PACKAGES = {
     "pandas": Package("pandas/tests", in_wheel=True, needs=["hypothesis", "pyarrow"], marks="not slow and not network"),
     "pyarrow": Package("pyarrow/tests", in_wheel=True, needs=["numpy", "pandas", "hypothesis", "cffi"]),
     "scipy": Package("scipy", in_wheel=True, needs=["hypothesis"], marks="not slow"),
+    "scikit-learn": Package("sklearn", in_wheel=True),
+    "statsmodels": Package("statsmodels", in_wheel=True, marks="not slow"),
+    "h5py": Package("h5py/tests", in_wheel=True),
+    "simplejson": Package("simplejson/tests", in_wheel=True),
+    "regex": Package("regex/tests", in_wheel=True),
 }
 
 

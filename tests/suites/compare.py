@@ -43,9 +43,10 @@ def run_module(command: list[str], folder: Path | None, seconds: float, log: Pat
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # The interpreter's own tools come first: NumPy's tests call its meson.
+            # The interpreter's own tools come first: NumPy's tests call its meson. Some write into the home folder.
             env={
                 **os.environ,
+                "HOME": str(scratch),
                 "TMPDIR": str(scratch),
                 "PATH": f"{Path(command[0]).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             },

@@ -113,32 +113,37 @@ LONGEST = [
     "test_multiprocessing_forkserver",
     "test_multiprocessing_fork",
     "test_concurrent_futures",
+    "test_socket",
+    "test_ssl",
     "test_regrtest",
     "test_capi",
-    "test_io",
-    "test_socket",
+    "test_threading",
+    "test_signal",
     "test_subprocess",
+    "test_faulthandler",
+    "test_os",
+    "test_asyncio",
+    "test_io",
     "test_zipfile",
     "test_venv",
-    "test_signal",
-    "test_threading",
-    "test_faulthandler",
-    "test_ssl",
-    "test_asyncio",
-    "test_os",
     "test_datetime",
     "test_statistics",
     "test_pickle",
     "test_compileall",
+    "test_importlib",
     "test_tarfile",
     "test_imaplib",
     "test_httpservers",
     "test_logging",
     "test_sqlite3",
     "test_ctypes",
+    "test_exceptions",
     "test_interpreters",
     "test_decimal",
     "test_weakref",
+    "test_compile",
+    "test_ast",
+    "test_queue",
     "test_embed",
     "test_cext",
     "test_cppext",
@@ -217,7 +222,8 @@ def _ask(python: Path, code: str, *words: str) -> str:
 
 def belongs(module: str, name: str) -> bool:
     """Whether a module is what ``name`` says or a part of it: ``test.test_io.test_fileio``, ``numpy/ma/tests:2``."""
-    return f"{module.removeprefix('test.')}.".startswith((f"{name}.", f"{name}:"))
+    module, name = module.removeprefix("test."), name.removeprefix("test.")
+    return f"{module}.".startswith((f"{name}.", f"{name}:"))
 
 
 def _place(module: str, names: list[str]) -> int:

@@ -23,6 +23,7 @@ TWO_TESTS = ["-c", "print('Ran 2 tests in 0.1s'); print(); print('OK')"]
         ("test_io", "test_io"),
         ("test.test_asyncio.test_locks", "test_asyncio"),
         ("test.test_asyncio.test_locks", "test_asyncio.test_locks"),
+        ("test.test_asyncio.test_locks", "test.test_asyncio.test_locks"),
         ("numpy/ma/tests:2", "numpy/ma/tests"),
         ("numpy/ma/tests:2", "numpy/ma/tests:2"),
     ],

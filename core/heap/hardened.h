@@ -54,8 +54,6 @@ typedef struct hardened {
 
 /* The secrets of a space. */
 void hardened_init(space *s);
-/* Of a new heap, whose zone is there. */
-void hardened_begin(heap *h);
 
 /* As the functions of the same names in heap.h. */
 void *hardened_allocate(heap *h, size_t bytes, size_t align);
@@ -64,8 +62,6 @@ void *hardened_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status
 /* `h`: the caller's heap, or NULL if he has none. */
 slabmalloc_status hardened_free(space *s, heap *h, void *object);
 size_t hardened_usable_bytes(space *s, const void *object);
-/* All that the heap keeps back goes to the slabs: who asks for memory wants it more than surprises for others. [owner] */
-void hardened_trim(heap *h);
 /* Does an object begin there that is clean or quarantined? */
 bool hardened_is_freed(space *s, const void *object);
 
@@ -79,5 +75,12 @@ typedef struct hardened_trace {
 
 /* Of an object that was found overflown, or (`is_freed`) written to after its free. [any thread, at the process's end] */
 hardened_trace hardened_trace_of(space *s, const void *object, bool is_freed);
+
+/* ---- what is kept back (quarantine.c) ----------------------------------------------------------------------- */
+
+/* Of a new heap, whose zone is there. */
+void hardened_begin(heap *h);
+/* All that the heap keeps back goes to the slabs: who asks for memory wants it more than surprises for others. [owner] */
+void hardened_trim(heap *h);
 
 #endif

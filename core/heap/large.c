@@ -106,11 +106,12 @@ static large_block *fresh_take(large_space *l, size_t bytes, size_t align)
 static void *allocate_locked(large_space *l, size_t bytes, size_t align, bool *is_zero)
 {
     large_block *b = rest_take(l, bytes, align);
-    if (b == NULL)
-        b = fresh_take(l, bytes, align);
+    if (b == NULL && (b = fresh_take(l, bytes, align)) != NULL)
+        b->rested_bytes = 0;
     if (b == NULL)
         return NULL;
     *is_zero = b->purged_bytes == b->bytes;
+    b->has_grown = false;
     enter(l, b);
     l->served_count++;
     return (void *)b->address;
@@ -129,6 +130,13 @@ void *large_allocate(large_space *l, size_t bytes, size_t align, bool *is_zero)
     return object;
 }
 
+/* What has grown while it was live, and is not divided, is none that the next which begins as short finds. So it is paid for
+ * with what rests, as far as its memory has not come from there: of a loop over such blocks one rests, not all. */
+static size_t owed_for(const large_space *l, const large_block *b)
+{
+    return b->has_grown && !rest_is_divided(l, b->bytes) ? b->bytes - min_size(b->rested_bytes, b->bytes) : 0;
+}
+
 bool large_free(large_space *l, void *object, const large_rest *rest)
 {
     pthread_mutex_lock(&l->lock);
@@ -137,6 +145,8 @@ bool large_free(large_space *l, void *object, const large_rest *rest)
         leave(l, at);
         b->freed_ms = rest->now_ms;
         rest_begin(l, b);
+        for (size_t owed = owed_for(l, b); owed > 0 && l->oldest != b;)
+            owed -= min_size(owed, rest_step(l, l->oldest));
         size_t bound = max_size(rest->bound_bytes, (l->live_bytes + rest->other_live_bytes) / LIVE_SHARE);
         /* The newest may be larger than the bound by itself: a loop over temporaries of its size wants it again. */
         while (l->resting_bytes > bound && l->oldest != b)
@@ -157,14 +167,29 @@ size_t large_usable_bytes(large_space *l, const void *object)
     return bytes;
 }
 
-/* The block by the kernel to another size; what rests goes back if there is no room otherwise. NULL: it refuses. */
-static void *resize(large_space *l, const large_block *b, size_t bytes)
+/* Gives back what is behind; false: the system refuses. */
+static bool cut_to(large_space *l, large_block *b, size_t bytes)
 {
-    void *moved;
+    if (block_remap(l, b->address, b->bytes, bytes) == NULL)
+        return false;
+    rest_part_behind(b);
+    l->given_back_bytes += b->bytes - bytes;
+    b->bytes = bytes;
+    return true;
+}
+
+/* The block to another size; what rests goes back if there is no room otherwise. False: the system refuses. */
+static bool resize(large_space *l, large_block *b, size_t bytes)
+{
+    large_block before = *b;
+    bool is_done;
     do
-        moved = block_remap(l, b->address, b->bytes, bytes);
-    while (moved == NULL && (errno == ENOMEM || errno == EAGAIN) && rest_yields(l));
-    return moved;
+        is_done = bytes < b->bytes ? cut_to(l, b, bytes) : rest_extend(l, b, bytes);
+    while (!is_done && (errno == ENOMEM || errno == EAGAIN) && rest_yields(l));
+    if (b->address != before.address)
+        leave_trace(l, &before, true);
+    b->has_grown |= b->bytes > before.bytes;
+    return is_done;
 }
 
 void *large_resize(large_space *l, void *object, size_t bytes)
@@ -173,24 +198,20 @@ void *large_resize(large_space *l, void *object, size_t bytes)
         return NULL;
     int kept = errno;
     bytes = align_up(max_size(bytes, 1), os_page_bytes());
-    void *moved = NULL;
+    void *resized = NULL;
     pthread_mutex_lock(&l->lock);
     large_block **at = find(l, (uintptr_t)object), *b = *at;
-    if (b != NULL && (!l->is_guarded || b->bytes == bytes)) {
-        moved = b->bytes == bytes ? object : resize(l, b, bytes);
-        if (moved != NULL) {
-            leave(l, at);
-            if (moved != object)
-                leave_trace(l, b, true);
-            l->given_back_bytes += b->bytes > bytes ? b->bytes - bytes : 0;
-            b->address = (uintptr_t)moved;
-            b->bytes = bytes;
-            enter(l, b);
-        }
+    if (b != NULL && b->bytes == bytes) {
+        resized = object;
+    } else if (b != NULL && !l->is_guarded) {
+        leave(l, at);
+        if (resize(l, b, bytes))
+            resized = (void *)b->address;
+        enter(l, b);
     }
     pthread_mutex_unlock(&l->lock);
     errno = kept;
-    return moved;
+    return resized;
 }
 
 void large_shed(large_space *l, size_t bytes)

@@ -12,6 +12,7 @@ large_block *block_new(large_space *l)
     if (b == NULL)
         return store_take(&l->store, sizeof(large_block));
     l->unused = b->next;
+    *b = (large_block){.address = 0};
     return b;
 }
 

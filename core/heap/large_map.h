@@ -8,7 +8,7 @@
 
 #include "heap/large.h"
 
-/* NULL: the system refuses. */
+/* Zeroed; NULL: the system refuses. */
 large_block *block_new(large_space *l);
 void block_delete(large_space *l, large_block *b);
 

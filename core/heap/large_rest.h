@@ -12,6 +12,13 @@
 void rest_begin(large_space *l, large_block *b);
 /* A resting block of at least `bytes`, which rests no more; NULL: there is none. */
 large_block *rest_take(large_space *l, size_t bytes, size_t align);
+/* The block, in no list, gets at least `bytes`, more than it has: by what rests behind it, and for what is still missing by
+ * the kernel, which may move it. False: the system refuses, errno says why, and nothing has changed. */
+bool rest_extend(large_space *l, large_block *b, size_t bytes);
+/* The block ends where it ends: what is behind it is its neighbour no more. */
+void rest_part_behind(large_block *b);
+/* May a request be served with a part of a block of so many bytes? */
+bool rest_is_divided(const large_space *l, size_t bytes);
 /* A block of addresses without memory that serves the request with little waste; NULL: there is none. */
 large_block *hollow_take(large_space *l, size_t bytes, size_t align);
 
@@ -22,7 +29,7 @@ size_t rest_unmap(large_space *l, large_block *b);
 /* A step of giving back: the last bytes of the block, from an address on that cuts no huge page, or all of it if there are not
  * more. Returns the bytes that went. */
 size_t rest_step(large_space *l, large_block *b);
-/* Makes room for what the system refuses. False: nothing rests, or nothing of it goes. */
+/* Makes room for what the system refuses, by the oldest that goes. False: nothing rests, or nothing of it goes. */
 bool rest_yields(large_space *l);
 
 /* For those who still have the address of what is there no more. */

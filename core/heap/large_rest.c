@@ -77,7 +77,13 @@ size_t rest_unmap(large_space *l, large_block *b)
     return held;
 }
 
-bool rest_yields(large_space *l) { return fences_end(l) > 0 || (l->oldest != NULL && rest_unmap(l, l->oldest) > 0); }
+bool rest_yields(large_space *l)
+{
+    size_t bytes = fences_end(l);
+    while (bytes == 0 && l->oldest != NULL)
+        bytes = rest_unmap(l, l->oldest);
+    return bytes > 0;
+}
 
 size_t rest_step(large_space *l, large_block *b)
 {

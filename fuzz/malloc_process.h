@@ -22,6 +22,7 @@ typedef struct malloc_process {
     bool was_refused;                      /* since somebody set it to false */
     size_t mapped_bytes;                   /* addresses that the system has granted and not got back */
     bool kept_addresses;                   /* it would not take some back, or one can't know */
+    bool kept_guards;                      /* it would not make memory of some again, or one can't know */
     unsigned seat;
     heap *heaps[SEATS]; /* of the threads whose turn it is not */
     uint64_t owners;    /* threads so far */

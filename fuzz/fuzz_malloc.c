@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Bytes become calls of malloc and its kin, of bindings/preload/malloc.c itself, by threads that take turns, end and fork,
- * while time passes and the system refuses now and then (malloc_process.h). After each step every heap is audited, and all
- * that is counted must be what the model has (malloc_model.h): who holds which block, and what is in it. Half of the inputs
- * play a hardened process; there blocks are written beyond their end too, and that must be found.
+ * Bytes become calls of malloc and its kin, of bindings/preload/malloc.c itself, by threads that take turns, end and
+ * fork, while time passes and the system refuses now and then (malloc_process.h). After each step every heap is
+ * audited, and all that is counted must be what the model has (malloc_model.h): who holds which block, and what is in
+ * it. Half of the inputs play a hardened process; there blocks are written beyond their end too, and that must be
+ * found.
  *
  *     tools/ci/fuzz.sh 600 malloc
  *

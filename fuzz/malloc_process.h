@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The process that fuzz_malloc.c plays on one thread, so that every run of an input is the same: threads that take turns,
- * a clock that goes on when it is told to, a system that refuses when it is told to, and an end that can be survived. It stands
- * in for bindings/threads.c and bindings/stop.c, and the core's system calls come here by their names (tools/ci/fuzz.sh).
+ * The process that fuzz_malloc.c plays on one thread, so that every run of an input is the same: threads that take
+ * turns, a clock that goes on when it is told to, a system that refuses when it is told to, and an end that can be
+ * survived. It stands in for bindings/threads.c and bindings/stop.c, and the core's system calls come here by their
+ * names (tools/ci/fuzz.sh).
  */
 #ifndef FUZZ_MALLOC_PROCESS_H
 #define FUZZ_MALLOC_PROCESS_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What large objects are made of, floor 3: a record, and a mapping with the huge pages in it or the guards around it. Whoever
- * calls holds large.lock. What a block is, and when it goes back: large.h.
+ * What large objects are made of, floor 3: a record, and a mapping with the huge pages in it or the guards around it.
+ * Whoever calls holds large.lock. What a block is, and when it goes back: large.h.
  */
 #ifndef SLABMALLOC_HEAP_LARGE_MAP_H
 #define SLABMALLOC_HEAP_LARGE_MAP_H

@@ -11,8 +11,9 @@ enum { WASTE_SHARE = 4 };
 /* What is longer is served as a whole or not at all: it may lie in huge pages, and of its kind there are few. */
 #define DIVIDED_MOST_BYTES ((size_t)2 << 20)
 
-/* One step of giving back: about a quarter of a millisecond of the kernel's time. (A huge page takes no longer.) Who takes
- * or frees so many bytes pays for as many, and a step at most besides, however large the blocks are that go for them. */
+/* One step of giving back: about a quarter of a millisecond of the kernel's time. (A huge page takes no longer.) Who
+ * takes or frees so many bytes pays for as many, and a step at most besides, however large the blocks are that go for
+ * them. */
 #define DECAY_STEP_BYTES ((size_t)2 << 20)
 
 void rest_begin(large_space *l, large_block *b)
@@ -126,10 +127,9 @@ static size_t reach(const large_block *b, size_t bytes)
 
 /* In the order in which it is looked for:
  *   1. The block that serves the request with the least waste, at most a quarter of it.
- *   2. The shortest that is too long, or is not with what rests behind it, and is divided. What is left over rests on, with
- *      its age, and the block takes it back when it grows. This needs no fresh memory, and not even a system call, while
- *      no more is live than was asked for. It is for what grows by realloc, which begins short, however long it was when
- *      it was freed.
+ *   2. The shortest that is too long, or is so with what rests behind it, and is divided. What is left over rests on,
+ *      with its age, and the block takes it back when it grows. That needs no fresh memory, and not even a system
+ *      call. It is for what grows by realloc, which begins short, however long it was when it was freed.
  *   3. The longest that has half of it or more, which grows: what grows by steps takes its own memory along.
  * NULL: there is none. */
 static large_block *rest_choose(const large_space *l, size_t bytes, size_t align)
@@ -156,7 +156,8 @@ static large_block *rest_choose(const large_space *l, size_t bytes, size_t align
     return best != NULL ? best : divided != NULL ? divided : half;
 }
 
-/* The block keeps `bytes`, and what is behind rests as one of its own, of the same age. False: the system refuses a record. */
+/* The block keeps `bytes`, and what is behind rests as one of its own, of the same age. False: the system refuses a
+ * record. */
 static bool split(large_space *l, large_block *b, size_t bytes)
 {
     large_block *rest = block_new(l);

@@ -50,7 +50,8 @@ static uint32_t throw(hardened *extra, uint32_t count)
 
 _Static_assert(HARDENED_QUARANTINE_MOST <= 1 << 16 && HARDENED_POOL_MOST <= 1 << 16, "a throw's bits are enough");
 
-/* Objects that are live to the heap, and nobody's: what there is in the pool and in quarantine, and what was damaged there. */
+/* Objects that are live to the heap, and nobody's: what there is in the pool and in quarantine, and what was damaged
+ * there. */
 static void hold(hardened_class *c, int more)
 {
     uint32_t held_count = atomic_load_explicit(&c->held_count, memory_order_relaxed) + (uint32_t)more;
@@ -66,8 +67,8 @@ static void tell_damage(space *s, hardened_class *c, uintptr_t object)
         s->options.damaged(s, (const void *)object);
 }
 
-/* The same of an object that is still there: it is nobody's for ever, and its neighbours hear no more of it. (Unless it was
- * freed twice at once, and somebody has it by now.) */
+/* The same of an object that is still there: it is nobody's for ever, and its neighbours hear no more of it. (Unless it
+ * was freed twice at once, and somebody has it by now.) */
 static void note_damage(space *s, hardened_class *c, const block *b)
 {
     tell_damage(s, c, b->object);
@@ -76,8 +77,8 @@ static void note_damage(space *s, hardened_class *c, const block *b)
         atomic_store_explicit(seal_of(b), seal_for(s, b->object, 0, FREED), memory_order_relaxed);
 }
 
-/* The place is empty: all that are get an object, if the system grants as many. Returns a place that has one now, if any
- * has. */
+/* The place is empty: all that are get an object, if the system grants as many. Returns a place that has one now, if
+ * any has. */
 static NOINLINE uintptr_t *fill_pool(hardened_class *c, slabmalloc_sc *sc, uintptr_t *place)
 {
     for (uint32_t i = 0; i < c->pool_count; i++)
@@ -114,8 +115,8 @@ static uintptr_t take_from_pool(hardened *extra, hardened_class *c, slabmalloc_s
     return object;
 }
 
-/* Is it clean? Of a large one its ends are looked at, and some of what is between, another part each time: to read it all
- * would cost as much as to clear it. */
+/* Is it clean? Of a large one its ends are looked at, and some of what is between, another part each time: to read it
+ * all would cost as much as to clear it. */
 static bool is_clean(hardened *extra, uintptr_t object, size_t bytes)
 {
     enum { END = 256, PART = 128, PARTS = 4 };
@@ -161,8 +162,8 @@ void quarantine_release(space *s, heap *h, slab *on, hardened_class *c, uintptr_
     note_damage(s, c, &b);
 }
 
-/* The same of what was in quarantine. A slab stays as long as one of its objects is not free: unless that was freed twice
- * at once. */
+/* The same of what was in quarantine. A slab stays as long as one of its objects is not free: unless that was freed
+ * twice at once. */
 ALWAYS_INLINE void release_from(space *s, heap *h, hardened_class *c, uintptr_t leaving)
 {
     slab *on = heap_own_slab(&h->hardened->view, leaving);

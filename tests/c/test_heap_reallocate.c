@@ -199,8 +199,8 @@ static void grown_although_a_part_was_advised(void)
     heap_destroy(h);
 }
 
-/* A text that grows by doubling, from small to large, is cut to its length and goes, once more and once more (orjson's results do
- * so): each takes the memory of the one before. */
+/* A text that grows by doubling, from small to large, is cut to its length and goes, once more and once more (orjson's
+ * results do so): each takes the memory of the one before. */
 static void one_after_the_other_grows(void)
 {
     enum { BYTES = 332001, ROUNDS = 100 };

@@ -268,8 +268,8 @@ static void what_rests_goes_back_by_age_in_steps(void)
     large_delete(l);
 }
 
-/* The oldest is locked, and the system neither cuts it out of its mapping nor takes its memory: the next one goes. An odd address
- * stands in for such a block: the system does nothing for it either. */
+/* The oldest is locked, and the system neither cuts it out of its mapping nor takes its memory: the next one goes. An
+ * odd address stands in for such a block: the system does nothing for it either. */
 static void what_does_not_go_is_passed_over(void)
 {
     large_space *l = large_new();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Large objects that begin short and grow, and resting ones that are longer than what is asked for: they are divided, what is left
- * over rests on and comes back, and a loop over such objects takes no more memory than one round of it.
+ * Large objects that begin short and grow, and resting ones that are longer than what is asked for: they are divided,
+ * what is left over rests on and comes back, and a loop over such objects takes no more memory than one round of it.
  */
 #include "space_fixture.h"
 
@@ -69,7 +69,8 @@ static void rounds_of_growth_rest_as_one(void)
         size_t bytes = align_up(sizes[i], os_page_bytes());
         for (uint64_t round = 0; round < 30; round++) {
             release(l, grow_and_cut(l, sizes[i], round));
-            /* One that is divided serves the next round; of longer ones there may be the short one that it begins with. */
+            /* One that is divided serves the next round; of longer ones there may be the short one that it begins
+             * with. */
             if (!CHECK(l->resting_bytes <= bytes + (bytes > 2 * MIB ? 2 * MIB + 256 * KIB : 0)))
                 printf("%zu bytes rest after %zu in round %zu\n", l->resting_bytes, bytes, (size_t)round);
         }

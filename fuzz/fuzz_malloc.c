@@ -278,7 +278,8 @@ static void overflow(fuzz *f)
 {
     const live_block *b = f->m.count > 0 ? &f->m.live[next_below(&f->in, f->m.count)] : NULL;
     uint8_t change = next_byte(&f->in);
-    bool is_realloc = next_byte(&f->in) % 2 != 0;
+    /* (A thread to which the system refuses a heap leaves a block that is to shrink as it is.) */
+    bool is_realloc = next_byte(&f->in) % 2 != 0 && process.refusals_end == 0;
     size_t bytes = next_size(f);
     if (!f->options.is_hardened || b == NULL || b->bytes == 0 || change == 0)
         return;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Bytes become calls of malloc and its kin, of bindings/preload/malloc.c itself, by threads that take turns, end and fork,
- * while time passes and the system refuses now and then (malloc_process.h). After each step every heap is audited, and all
- * that is counted must be what the model has (malloc_model.h): who holds which block, and what is in it.
+ * Bytes become calls of malloc and its kin, of bindings/preload/malloc.c itself, by threads that take turns, end and
+ * fork, while time passes and the system refuses now and then (malloc_process.h). After each step every heap is
+ * audited, and all that is counted must be what the model has (malloc_model.h): who holds which block, and what is in
+ * it. Half of the inputs play a hardened process; there blocks are written beyond their end too, and that must be
+ * found.
  *
  *     tools/ci/fuzz.sh 600 malloc
  *
@@ -271,6 +273,26 @@ static void misuse(fuzz *f)
         printf("%p: %s, not %s\n", (void *)address, stop == NULL ? "nothing" : stop, expected);
 }
 
+/* A byte behind the block is written, and put right again: whoever frees or resizes it meanwhile finds out. */
+static void overflow(fuzz *f)
+{
+    const live_block *b = f->m.count > 0 ? &f->m.live[next_below(&f->in, f->m.count)] : NULL;
+    uint8_t change = next_byte(&f->in);
+    /* (A thread to which the system refuses a heap leaves a block that is to shrink as it is.) */
+    bool is_realloc = next_byte(&f->in) % 2 != 0 && process.refusals_end == 0;
+    size_t bytes = next_size(f);
+    if (!f->options.is_hardened || b == NULL || b->bytes == 0 || change == 0)
+        return;
+    b->address[b->bytes] = (char)(b->address[b->bytes] ^ change);
+    expect();
+    const char *stop = process_stop_of(is_realloc ? act_realloc : act_free, b->address, bytes);
+    b->address[b->bytes] = (char)(b->address[b->bytes] ^ change);
+    const char *expected = is_realloc && bytes > 0 ? "invalid realloc" : "invalid free";
+    if (!CHECK(stop != NULL && strcmp(stop, expected) == 0))
+        printf("%p of %zu bytes: %s, not %s\n", (void *)b->address, b->bytes, stop == NULL ? "nothing" : stop,
+               expected);
+}
+
 /* ---- what else happens ------------------------------------------------------------------------------------ */
 
 static void trim(fuzz *f)
@@ -292,6 +314,9 @@ static void change_system(fuzz *f)
 
 /* ---- after each step -------------------------------------------------------------------------------------- */
 
+/* A page whose guard the system did not take away is nobody's any more. */
+static bool has_traps(const fuzz *f) { return f->options.is_hardened && process.kept_guards; }
+
 static void compare(fuzz *f)
 {
     space *s = process.space;
@@ -302,11 +327,18 @@ static void compare(fuzz *f)
     }
     space_stats stats = space_statistics(s);
     CHECK_EQUAL(stats.live_objects, f->m.count);
-    CHECK_EQUAL(stats.live_bytes, f->m.held_bytes);
-    CHECK_EQUAL(stats.live_bytes + stats.free_bytes + stats.tail_bytes + stats.resting_bytes, stats.mapped_bytes);
+    if (s->options.is_hardened) /* where usable bytes are those that were asked for, not the slot's */
+        CHECK(stats.live_bytes >= f->m.held_bytes);
+    else
+        CHECK_EQUAL(stats.live_bytes, f->m.held_bytes);
+    size_t accounted = stats.live_bytes + stats.free_bytes + stats.tail_bytes + stats.resting_bytes;
+    if (has_traps(f))
+        CHECK(accounted <= stats.mapped_bytes && (stats.mapped_bytes - accounted) % HEAP_PAGE_BYTES == 0);
+    else
+        CHECK_EQUAL(accounted, stats.mapped_bytes);
     CHECK(stats.mapped_bytes <= stats.peak_mapped_bytes);
     struct mallinfo2 info = mallinfo2();
-    CHECK_EQUAL(info.uordblks + info.hblkhd, f->m.held_bytes);
+    CHECK_EQUAL(info.uordblks + info.hblkhd, stats.live_bytes);
     pymem_counters counters;
     REQUIRE(thread_domain_count(THREAD_MALLOC, &counters));
     static uint64_t frees_before; /* of threads without a heap, which are counted for all spaces together */
@@ -335,7 +367,7 @@ static void step(fuzz *f)
     case 10:
     case 11:
     case 12: resize(f); break;
-    case 13: misuse(f); break;
+    case 13: (choice < 160 ? misuse : overflow)(f); break;
     case 14: trim(f); break;
     case 15: pass_time(f); break;
     case 16: change_system(f); break;
@@ -359,12 +391,14 @@ static void finish(fuzz *f)
     while (f->m.count > 0)
         free_at(f, f->m.count - 1);
     compare(f);
-    malloc_trim(0); /* which does it for heaps without an owner too */
-    for (heap *h = process.space->heaps; h != NULL; h = h->next)
-        if (h->state == HEAP_OWNED)
-            heap_trim(h);
+    for (int i = 0; i < 2; i++) { /* what a hardened heap has kept back may be another's, which takes it then */
+        malloc_trim(0);           /* which does it for heaps without an owner too */
+        for (heap *h = process.space->heaps; h != NULL; h = h->next)
+            if (h->state == HEAP_OWNED)
+                heap_trim(h);
+    }
     compare(f);
-    if (process.lost_heaps == 0)
+    if (process.lost_heaps == 0 && !has_traps(f))
         CHECK_EQUAL(space_statistics(process.space).mapped_bytes, 0);
     process_end();
     if (!process.kept_addresses)
@@ -386,6 +420,7 @@ static space_options next_options(input *in)
     options.large_bound_bytes = ((size_t[]){0, MIB, 8 * MIB, 64 * MIB})[more % 4];
     options.machine = (huge_machine){2 * MIB, more / 4 % 4 == 3 ? HUGE_ALWAYS : HUGE_ADVISED};
     options.huge_pages = more >= 224;
+    options.is_hardened = more / 16 % 2 != 0;
     return options;
 }
 

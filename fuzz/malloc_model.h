@@ -34,7 +34,8 @@ typedef struct model {
 
 /* ---- contents --------------------------------------------------------------------------------------------- */
 
-/* Words that depend on tag and place: all of a short block, some of a long one, on each OS page if it is not very long. */
+/* Words that depend on tag and place: all of a short block, some of a long one, on each OS page if it is not very
+ * long. */
 NOT_TRACED static inline size_t stamp_next(size_t at, size_t bytes)
 {
     size_t next = at + (at < 512 ? 8 : bytes <= HEAP_MEDIUM_BYTES ? 2040 : bytes / 512 * 8), last = (bytes - 1) / 8 * 8;

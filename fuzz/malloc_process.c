@@ -9,11 +9,13 @@
 #undef mremap
 #undef mprotect
 #undef madvise
+#undef getrandom
 #define _GNU_SOURCE
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include "malloc_process.h"
@@ -153,6 +155,7 @@ int fuzz_munmap(void *memory, size_t bytes);
 void *fuzz_mremap(void *memory, size_t old_bytes, size_t new_bytes, int flags, ...);
 int fuzz_mprotect(void *memory, size_t bytes, int access);
 int fuzz_madvise(void *memory, size_t bytes, int advice);
+ssize_t fuzz_getrandom(void *words, size_t bytes, unsigned flags);
 
 /* Whoever looks at the exact clock has spent some time. */
 int fuzz_clock_gettime(clockid_t clock, struct timespec *now)
@@ -174,6 +177,7 @@ static bool is_refused(system_call call)
     }
     process.was_refused = true;
     process.kept_addresses |= call == CALL_MUNMAP;
+    process.kept_guards |= call == CALL_MPROTECT;
     errno = ENOMEM;
     return true;
 }
@@ -183,7 +187,8 @@ void *fuzz_mmap(void *memory, size_t bytes, int access, int flags, int file, off
     if (is_refused(CALL_MMAP))
         return MAP_FAILED;
     void *mapped = mmap(memory, bytes, access, flags, file, offset);
-    process.mapped_bytes += mapped != MAP_FAILED ? bytes : 0;
+    process.mapped_bytes +=
+        mapped != MAP_FAILED && (flags & MAP_FIXED) == 0 ? bytes : 0; /* else it was mapped before */
     return mapped;
 }
 
@@ -220,4 +225,13 @@ int fuzz_mprotect(void *memory, size_t bytes, int access)
 int fuzz_madvise(void *memory, size_t bytes, int advice)
 {
     return is_refused(CALL_MADVISE) ? -1 : madvise(memory, bytes, advice);
+}
+
+/* The same secrets in each run. */
+ssize_t fuzz_getrandom(void *words, size_t bytes, unsigned flags)
+{
+    (void)flags;
+    for (size_t i = 0; i < bytes; i++)
+        ((unsigned char *)words)[i] = (unsigned char)(i * 37 + 11);
+    return (ssize_t)bytes;
 }

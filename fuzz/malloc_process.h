@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The process that fuzz_malloc.c plays on one thread, so that every run of an input is the same: threads that take turns,
- * a clock that goes on when it is told to, a system that refuses when it is told to, and an end that can be survived. It stands
- * in for bindings/threads.c and bindings/stop.c, and the core's system calls come here by their names (tools/ci/fuzz.sh).
+ * The process that fuzz_malloc.c plays on one thread, so that every run of an input is the same: threads that take
+ * turns, a clock that goes on when it is told to, a system that refuses when it is told to, and an end that can be
+ * survived. It stands in for bindings/threads.c and bindings/stop.c, and the core's system calls come here by their
+ * names (tools/ci/fuzz.sh).
  */
 #ifndef FUZZ_MALLOC_PROCESS_H
 #define FUZZ_MALLOC_PROCESS_H
@@ -22,6 +23,7 @@ typedef struct malloc_process {
     bool was_refused;                      /* since somebody set it to false */
     size_t mapped_bytes;                   /* addresses that the system has granted and not got back */
     bool kept_addresses;                   /* it would not take some back, or one can't know */
+    bool kept_guards;                      /* it would not make memory of some again, or one can't know */
     unsigned seat;
     heap *heaps[SEATS]; /* of the threads whose turn it is not */
     uint64_t owners;    /* threads so far */

@@ -2,8 +2,9 @@
  *
  * How a heap gives memory back, floor 3.
  *
- * A slab that becomes empty leaves its class at once, unless it is the only one there with a free slot; its page rests
- * in the space, which purges what was not needed for a while (space.c). Slabs with some free slots are swept:
+ * A slab that becomes empty leaves its class at once (that of a hardened heap in the sweep's next round), unless it is
+ * the only one there with a free slot; its page rests in the space, which purges what was not needed for a while
+ * (space.c). Slabs with some free slots are swept:
  * heap_tick, which the callers owe the heap now and then, visits some in the order of their addresses, and purges the
  * OS pages without a live object in those that have not changed since the visit before. A round of visits begins half a
  * decay after the one before, at the earliest; when SWEEP_ROUNDS have gone by since a slab drained, one and a half. In
@@ -176,6 +177,10 @@ static void collect_some(heap *h)
         collected += remote_collect(&h->view.zone->sc[--h->collects_left]);
 }
 
+/* A hardened heap's slabs come and go at the price of two calls of the system each, for their guards: so those that are
+ * empty stay for the next who needs one of their class, until the sweep's next round. */
+static bool keeps_empty_slabs(const heap *h) { return h->hardened != NULL && h->space->options.decay_ms > 0; }
+
 /* A step of the sweep, if one is due; true: there is more. */
 static bool sweep(heap *h, uint64_t now_ms)
 {
@@ -190,6 +195,7 @@ static bool sweep(heap *h, uint64_t now_ms)
         h->visits_left =
             h->space->huge.is_wanted ? 0 : all_units(h->space); /* OS pages of huge ones don't go by themselves */
         h->collects_left = h->view.zone->classes.count;
+        h->is_reclaiming = keeps_empty_slabs(h);
     }
     if (h->collects_left > 0)
         collect_some(h);
@@ -235,7 +241,7 @@ void heap_note_drained(void *context, slab *s, bool by_others)
         h->is_reclaiming = true;
     if (h->is_busy || by_others)
         return;
-    if (s->list == SLAB_EMPTY && (sc->bands != 0 || s->next != NULL))
+    if (s->list == SLAB_EMPTY && (sc->bands != 0 || s->next != NULL) && !keeps_empty_slabs(h))
         slabmalloc_zone_reclaim(h->view.zone, (int)sc->index, sc->geometry.page_bytes, 1, NULL, NULL);
     if (++h->drains % DRAINS_PER_TICK == 0)
         heap_tick(h);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The hardened mode of a space, floor 3: a layer between who asks a heap for blocks and the heap's objects, for those who
- * would rather pay than be surprised. Without it nothing here is called: the quick paths find no small size, no large one
- * and no address (heap_view), and so every call comes to heap.c, which passes it on.
+ * The hardened mode of a space, floor 3: a layer between who asks a heap for blocks and the heap's objects, for those
+ * who would rather pay than be surprised. Without it nothing here is called: the quick paths find no small size, no
+ * large one and no address (heap_view), and so every call comes to heap.c, which passes it on.
  *
  * A block of n bytes is an object of the heap with room for n + SEAL_BYTES:
  *
@@ -22,8 +22,8 @@
  * is one compare-and-swap of the seal: of two threads that free an object one succeeds. Whoever frees keeps it in a
  * quarantine of his own heap, whosever slab it came from. Contents never outlive a free, and what is served is zero.
  *
- * Large objects have a seal too, and go back to the system at once. Guards, OS pages that nobody may touch, lie at the end of
- * every slab, around large objects, and around all bookkeeping.
+ * Large objects have a seal too, and go back to the system at once. Guards, OS pages that nobody may touch, lie at the
+ * end of every slab, around large objects, and around all bookkeeping.
  */
 #ifndef SLABMALLOC_HEAP_HARDENED_H
 #define SLABMALLOC_HEAP_HARDENED_H
@@ -54,8 +54,6 @@ typedef struct hardened {
 
 /* The secrets of a space. */
 void hardened_init(space *s);
-/* Of a new heap, whose zone is there. */
-void hardened_begin(heap *h);
 
 /* As the functions of the same names in heap.h. */
 void *hardened_allocate(heap *h, size_t bytes, size_t align);
@@ -64,8 +62,6 @@ void *hardened_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status
 /* `h`: the caller's heap, or NULL if he has none. */
 slabmalloc_status hardened_free(space *s, heap *h, void *object);
 size_t hardened_usable_bytes(space *s, const void *object);
-/* All that the heap keeps back goes to the slabs: who asks for memory wants it more than surprises for others. [owner] */
-void hardened_trim(heap *h);
 /* Does an object begin there that is clean or quarantined? */
 bool hardened_is_freed(space *s, const void *object);
 
@@ -77,7 +73,16 @@ typedef struct hardened_trace {
     bool is_before; /* none, but what lies before it is not as it was left */
 } hardened_trace;
 
-/* Of an object that was found overflown, or (`is_freed`) written to after its free. [any thread, at the process's end] */
+/* Of an object that was found overflown, or (`is_freed`) written to after its free. [any thread, at the process's
+ * end] */
 hardened_trace hardened_trace_of(space *s, const void *object, bool is_freed);
+
+/* ---- what is kept back (quarantine.c) ----------------------------------------------------------------------- */
+
+/* Of a new heap, whose zone is there. */
+void hardened_begin(heap *h);
+/* All that the heap keeps back goes to the slabs: who asks for memory wants it more than surprises for others.
+ * [owner] */
+void hardened_trim(heap *h);
 
 #endif

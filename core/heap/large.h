@@ -7,11 +7,14 @@
  *     live_bytes = sum of live blocks' bytes;  resting_bytes = sum of resting blocks' bytes that are not purged
  * Blocks rest, the newest first, until they are older than the decay or the bound is passed:
  *     resting_bytes <= max(bound, (all that is live) / 8, the newest block)
+ * One that is too long for a request is divided (large_rest.c): what is left over rests on, right behind the other
+ * part, and both know it as long as neither moves or goes back.
+ *     b->behind == c  <=>  c->before == b;  then c->address == b->address + b->bytes
  * And fresh memory is paid for with what rests: as long as anything rests, live_bytes + resting_bytes do not rise above
  * peak_bytes.
  *
- * Huge pages. What lies in one, on the program's advice, the machine's setting or ours (huge.h), goes back as a whole or
- * is cut before. A block of the length of one begins where one may begin, and where it moves it takes them along.
+ * Huge pages. What lies in one, on the program's advice, the machine's setting or ours (huge.h), goes back as a whole
+ * or is cut before. A block of the length of one begins where one may begin, and where it moves it takes them along.
  */
 #ifndef SLABMALLOC_HEAP_LARGE_H
 #define SLABMALLOC_HEAP_LARGE_H
@@ -28,7 +31,10 @@ typedef struct large_block {
     size_t bytes;
     size_t purged_bytes; /* while it is not live: so many of its last bytes have no memory */
     uint64_t freed_ms;
-    bool is_guarded;
+    struct large_block *before, *behind; /* its neighbours, where it was one block with them */
+    size_t rested_bytes;                 /* of a live one: so many came from what rested */
+    bool has_grown;                      /* while it was live */
+    bool rests, is_guarded;
 } large_block;
 
 /* Where a block was, for messages about those who still have its address. */
@@ -67,8 +73,8 @@ typedef struct large_space {
     size_t trace_count;
 } large_space;
 
-/* `is_guarded`: each block, up to as many as the system can part, lies between guards, keeps its size, and loses its memory
- * at its free (see large_rest). */
+/* `is_guarded`: each block, up to as many as the system can part, lies between guards, keeps its size, and loses its
+ * memory at its free (see large_rest). */
 bool large_init(large_space *l, const huge_use *huge, bool is_guarded);
 /* Every block goes back to the system, live ones too. */
 void large_end(large_space *l);

@@ -58,18 +58,31 @@ bool large_rests_at(large_space *l, uintptr_t address)
     return b != NULL;
 }
 
+/* Are its neighbours where they should be? [lock] */
+static bool is_linked(const large_block *b)
+{
+    const large_block *before = b->before, *behind = b->behind;
+    return (behind == NULL || (behind->before == b && behind->address == b->address + b->bytes)) &&
+           (before == NULL || before->behind == b);
+}
+
 bool large_is_valid(large_space *l)
 {
     pthread_mutex_lock(&l->lock);
     size_t count = 0, live_bytes = 0, resting_bytes = 0;
+    bool are_as_said = true;
     for (size_t i = 0; i < l->bucket_count; i++)
         for (const large_block *b = l->buckets[i]; b != NULL; b = b->next) {
             count++;
             live_bytes += b->bytes;
+            are_as_said = are_as_said && is_linked(b) && !b->rests;
         }
-    for (const large_block *b = l->newest; b != NULL; b = b->older)
+    for (const large_block *b = l->newest; b != NULL; b = b->older) {
         resting_bytes += b->bytes - b->purged_bytes;
-    bool is_valid = count == l->live_count && live_bytes == l->live_bytes && resting_bytes == l->resting_bytes;
+        are_as_said = are_as_said && is_linked(b) && b->rests;
+    }
+    bool is_valid =
+        count == l->live_count && live_bytes == l->live_bytes && resting_bytes == l->resting_bytes && are_as_said;
     pthread_mutex_unlock(&l->lock);
     return is_valid;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What lies behind a block of a hardened heap, floor 3: the slack, the seal, and what they say. See hardened.h for the states of
- * an object. All of it is on the path of each malloc and free, and inline.
+ * What lies behind a block of a hardened heap, floor 3: the slack, the seal, and what they say. See hardened.h for the
+ * states of an object. All of it is on the path of each malloc and free, and inline.
  */
 #ifndef SLABMALLOC_HEAP_SEAL_H
 #define SLABMALLOC_HEAP_SEAL_H
@@ -114,8 +114,8 @@ ALWAYS_INLINE bool is_whole(const space *s, const block *b, size_t bytes)
     return is_filled((const char *)b->object + bytes, b->bytes - HARDENED_SEAL_BYTES - bytes, s->secrets.fill);
 }
 
-/* Does what lies before a block in a slab end as an object must? Whoever wrote below the block, or beyond the one before,
- * has overwritten its seal. */
+/* Does what lies before a block in a slab end as an object must? Whoever wrote below the block, or beyond the one
+ * before, has overwritten its seal. */
 ALWAYS_INLINE bool is_whole_before(const space *s, const block *b)
 {
     if ((b->object & b->slab->sc->offset_mask) == 0)

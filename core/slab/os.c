@@ -122,7 +122,7 @@ void *slabmalloc_os_map_file(int fd, uint64_t offset, size_t bytes, size_t align
     return aligned;
 }
 
-size_t os_most_mappings(void)
+static size_t read_most_mappings(void)
 {
     enum { USUAL = 65530, DIGITS = 24 };
     char text[DIGITS] = {0};
@@ -133,6 +133,22 @@ size_t os_most_mappings(void)
     errno = kept;
     return length > 0 ? min_size(strtoul(text, NULL, 10), USUAL) : USUAL;
 }
+
+size_t os_most_mappings(void)
+{
+    static _Atomic size_t cached;
+    size_t count = atomic_load_explicit(&cached, memory_order_relaxed);
+    if (count == 0) {
+        count = read_most_mappings();
+        atomic_store_explicit(&cached, count, memory_order_relaxed);
+    }
+    return count;
+}
+
+size_t os_most_guarded(void) { return os_most_mappings() / 16 * 3; }
+
+/* Of os_map_guarded, that are there; those above os_most_guarded have no guards. */
+static _Atomic size_t guarded_count;
 
 void *os_map_guarded(size_t bytes, size_t align)
 {
@@ -152,8 +168,11 @@ void *os_map_guarded(size_t bytes, size_t align)
         munmap(reserved, (size_t)(begin - reserved));
     if (end < reserved + span)
         munmap(end, (size_t)(reserved + span - end));
-    if (mprotect(memory, bytes, PROT_READ | PROT_WRITE) == 0)
+    bool has_guards = atomic_fetch_add_explicit(&guarded_count, 1, memory_order_relaxed) < os_most_guarded();
+    if ((has_guards && mprotect(memory, bytes, PROT_READ | PROT_WRITE) == 0) ||
+        mprotect(begin, (size_t)(end - begin), PROT_READ | PROT_WRITE) == 0)
         return memory;
+    atomic_fetch_sub_explicit(&guarded_count, 1, memory_order_relaxed);
     int reason = errno;
     munmap(begin, (size_t)(end - begin));
     errno = reason;
@@ -163,7 +182,10 @@ void *os_map_guarded(size_t bytes, size_t align)
 int os_unmap_guarded(void *memory, size_t bytes)
 {
     size_t guard = os_page_bytes();
-    return slabmalloc_os_unmap((char *)memory - guard, align_up(bytes, guard) + 2 * guard);
+    int reason = slabmalloc_os_unmap((char *)memory - guard, align_up(bytes, guard) + 2 * guard);
+    if (reason == 0)
+        atomic_fetch_sub_explicit(&guarded_count, 1, memory_order_relaxed);
+    return reason;
 }
 
 int os_guard(void *memory, size_t bytes, bool is_guard)

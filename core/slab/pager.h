@@ -36,8 +36,12 @@ size_t os_resident_bytes(void *memory, size_t bytes);
 /* How many mappings the system lets a process have, at most as many as it usually does: each costs memory and makes
  * forks slower. A guard parts one in two, or is one more. */
 size_t os_most_mappings(void);
-/* Memory between two guards, OS pages that nobody can touch; aligned to `align`. NULL: the system refuses. */
+/* Memory between two guards, OS pages that nobody can touch; aligned to `align`. NULL: the system refuses. Where there
+ * are as many as os_most_guarded already, or the system grants no more mappings, what would be guards is memory too. */
 void *os_map_guarded(size_t bytes, size_t align);
+/* Three eighths of the mappings are for these, two each: a quarter for large objects, whose number is bounded for
+ * itself, an eighth for all bookkeeping. */
+size_t os_most_guarded(void);
 int os_unmap_guarded(void *memory, size_t bytes);
 /* The memory becomes a guard, or is none any more; errno or 0. */
 int os_guard(void *memory, size_t bytes, bool is_guard);

@@ -63,6 +63,35 @@ static void guards_go_with_their_slabs(void)
     space_destroy(s);
 }
 
+/* Their guards are calls of the system: slabs that run empty stay for their class, and go when they were not needed. */
+static void empty_slabs_stay_for_a_while(void)
+{
+    enum { BYTES = 500, COUNT = 2000, ROUNDS = 20 };
+    space *s = hardened_space_new(RESERVE_LEAST);
+    s->options.decay_ms = 100;
+    heap *h = heap_of(s);
+    static void *blocks[COUNT];
+    for (int round = 0; round < ROUNDS; round++) {
+        for (size_t i = 0; i < COUNT; i++)
+            REQUIRE((blocks[i] = heap_allocate(h, BYTES)) != NULL);
+        for (size_t i = 0; i < COUNT; i++)
+            CHECK_OK(heap_free(h, blocks[i]));
+    }
+    uint64_t most_pages = COUNT * (BYTES + 200) / HEAP_PAGE_BYTES + 10, taken = 0;
+    for (uint32_t i = 0; i < h->view.zone->classes.count; i++)
+        taken += h->view.zone->sc[i].pages_taken;
+    CHECK(taken <= 2 * most_pages); /* a round may have ended meanwhile */
+    size_t before = atomic_load(&s->in_use_bytes);
+    CHECK(before > COUNT * BYTES / 2);
+    for (int i = 0; i < 100 && atomic_load(&s->in_use_bytes) > before / 2; i++) {
+        sleep_ms(20);
+        heap_tick(h);
+    }
+    CHECK(atomic_load(&s->in_use_bytes) <= before / 2);
+    CHECK_POINTER(heap_audit(h), NULL);
+    space_destroy(s);
+}
+
 static void around_bookkeeping(void)
 {
     space *s = hardened_space_new(0);
@@ -268,6 +297,7 @@ int main(void)
 {
     RUN(around_slabs);
     RUN(guards_go_with_their_slabs);
+    RUN(empty_slabs_stay_for_a_while);
     RUN(around_bookkeeping);
     RUN(around_large_blocks);
     RUN(addresses_of_large_blocks_rest);

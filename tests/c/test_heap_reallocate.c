@@ -199,6 +199,31 @@ static void grown_although_a_part_was_advised(void)
     heap_destroy(h);
 }
 
+/* A text that grows by doubling, from small to large, is cut to its length and goes, once more and once more (orjson's
+ * results do so): each takes the memory of the one before. */
+static void one_after_the_other_grows(void)
+{
+    enum { BYTES = 332001, ROUNDS = 100 };
+    heap *h = heap_new(0);
+    large_space *l = &h->space->large;
+    CHECK_OK(heap_free(h, heap_allocate(h, 64 * MIB))); /* a peak, below which what rests need not go */
+    large_trim(l);
+    for (int round = 0; round < ROUNDS; round++) {
+        size_t bytes = 1024;
+        char *object = heap_allocate(h, bytes);
+        REQUIRE(object != NULL);
+        for (; bytes < BYTES; bytes *= 2)
+            object = reallocate(h, object, 2 * bytes);
+        object = reallocate(h, object, BYTES);
+        CHECK_OK(heap_free(h, object));
+        if (!CHECK(l->resting_bytes < BYTES + HEAP_MEDIUM_BYTES))
+            printf("%zu bytes rest after %d rounds\n", l->resting_bytes, round + 1);
+    }
+    CHECK(l->reused_count >= ROUNDS - 1);
+    CHECK_HEAP(h, 0);
+    heap_destroy(h);
+}
+
 int main(void)
 {
     RUN(from_every_kind_to_every_kind);
@@ -208,5 +233,6 @@ int main(void)
     RUN(what_is_wrong_is_told);
     RUN(objects_of_another_heap);
     RUN(grown_although_a_part_was_advised);
+    RUN(one_after_the_other_grows);
     return check_finish();
 }

@@ -5,6 +5,8 @@
  */
 #include "space_fixture.h"
 
+#include "heap/large_rest.h"
+
 #define CHECK_LARGE(l) CHECK(large_is_valid(l))
 
 static const large_rest no_rest = {0, 0, 0};
@@ -266,6 +268,28 @@ static void what_rests_goes_back_by_age_in_steps(void)
     large_delete(l);
 }
 
+/* The oldest is locked, and the system neither cuts it out of its mapping nor takes its memory: the next one goes. An
+ * odd address stands in for such a block: the system does nothing for it either. */
+static void what_does_not_go_is_passed_over(void)
+{
+    large_space *l = large_new();
+    large_rest rest = rest_of(64 * (size_t)MIB, 5);
+    char *locked[2] = {allocate(l, MIB, 16), allocate(l, MIB, 16)}, *other = allocate(l, 3 * MIB, 16);
+    for (int i = 0; i < 2; i++) {
+        CHECK(large_free(l, locked[i], &rest));
+        l->newest->address++;
+    }
+    CHECK(large_free(l, other, &rest));
+    CHECK(rest_yields(l));
+    CHECK_EQUAL(l->given_back_bytes, 3 * MIB);
+    CHECK(l->oldest == NULL && l->resting_bytes == 0);
+    CHECK(!rest_yields(l));
+    for (large_block *b = l->hollow; b != NULL; b = b->next)
+        b->address--;
+    CHECK_LARGE(l);
+    large_delete(l);
+}
+
 static void contents_are_kept_across_resize(void)
 {
     check_seed = 12;
@@ -313,6 +337,7 @@ int main(void)
     RUN(no_more_rests_than_may);
     RUN(little_goes_back_for_little);
     RUN(what_rests_goes_back_by_age_in_steps);
+    RUN(what_does_not_go_is_passed_over);
     RUN(contents_are_kept_across_resize);
     return check_finish();
 }

@@ -15,7 +15,7 @@ for name in "$@"; do
     if [ "$name" = malloc ]; then
         # malloc's own sources, under other names; and so are the system's calls, which come to fuzz/malloc_process.c.
         rest=(-include tests/c/malloc_names.h -Ibindings fuzz/malloc_process.c bindings/thread_domain.c bindings/preload/malloc.c)
-        for call in clock_gettime mmap munmap mremap mprotect madvise; do rest+=("-D$call=fuzz_$call"); done
+        for call in clock_gettime mmap munmap mremap mprotect madvise getrandom; do rest+=("-D$call=fuzz_$call"); done
     fi
     clang -std=c11 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -DSLABMALLOC_CHECKED=1 \
         -Icore/include -Icore "${rest[@]}" -Itests/c "fuzz/fuzz_$name.c" core/*/*.c -lpthread -o "$out/fuzz_$name"

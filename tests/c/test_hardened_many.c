@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * More hardened heaps than there are mappings for the guards of their books: the later ones have none, and all else.
+ */
+#include "hardened_fixture.h"
+
+#include "slab/pager.h"
+
+enum { HEAPS = 40 };
+
+static size_t mappings_now(void)
+{
+    FILE *file = fopen("/proc/self/maps", "r");
+    REQUIRE(file != NULL);
+    size_t count = 0;
+    for (int c; (c = getc(file)) != EOF;)
+        count += c == '\n';
+    fclose(file);
+    return count;
+}
+
+static bool is_heap_guarded(const heap *h) { return touch_kills((char *)(uintptr_t)h - 1, true); }
+
+/* As many as there may be guarded, by what would be bookkeeping of other heaps. */
+static char **use_up_guards(size_t *count)
+{
+    *count = os_most_guarded();
+    char **others = calloc(*count, sizeof *others);
+    REQUIRE(others != NULL);
+    for (size_t i = 0; i < *count; i++) {
+        others[i] = os_map_guarded(1, 16);
+        REQUIRE(others[i] != NULL);
+        others[i][0] = 1;
+    }
+    return others;
+}
+
+static void give_back(char **others, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        CHECK_EQUAL(os_unmap_guarded(others[i], 1), 0);
+    free(others);
+}
+
+static void use(heap *h, size_t i)
+{
+    char *small = heap_allocate(h, 100 + i), *medium = heap_allocate(h, 20000), *large = heap_allocate(h, 300000);
+    REQUIRE(small != NULL && medium != NULL && large != NULL);
+    CHECK(all_zero(small, 100 + i) && all_zero(large, 300000));
+    CHECK_OK(heap_free(h, small));
+    CHECK_STATUS(heap_free(h, small), FREE_DOUBLE);
+    large[300000] = 1;
+    CHECK_STATUS(heap_free(h, large), FREE_OVERFLOWN);
+    CHECK_OK(heap_free(h, medium));
+}
+
+static void heaps_beyond_the_guards_have_none(void)
+{
+    space *s = hardened_space_new(0);
+    heap *first = heap_of(s), *heaps[HEAPS];
+    CHECK(is_heap_guarded(first));
+    /* Half of the mappings are for slabs: with these there is room for what is the program's. */
+    CHECK(s->guarded_bytes / ARENA_UNIT_BYTES * 2 + os_most_guarded() * 2 < os_most_mappings() / 10 * 9);
+    CHECK(s->large.most_guarded < os_most_guarded());
+    size_t count;
+    char **others = use_up_guards(&count);
+    CHECK(getenv("SLABMALLOC_EMULATED") != NULL || mappings_now() < os_most_mappings() / 2);
+    for (size_t i = 0; i < HEAPS; i++) {
+        REQUIRE((heaps[i] = heap_of(s)) != NULL);
+        use(heaps[i], i);
+    }
+    CHECK(is_heap_guarded(first));
+    CHECK(!is_heap_guarded(heaps[0]) && !is_heap_guarded(heaps[HEAPS - 1]));
+    give_back(others, count);
+    heap *last = heap_of(s);
+    CHECK(is_heap_guarded(last));
+    use(last, 1);
+    space_destroy(s);
+}
+
+int main(void)
+{
+    RUN(heaps_beyond_the_guards_have_none);
+    return check_finish();
+}

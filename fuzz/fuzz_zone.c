@@ -5,8 +5,9 @@
  *
  *     tools/ci/fuzz.sh 600 zone
  *
- * Two ways to compare. Exact: the next address is predicted. Loose, for what the shadow does not model (random start, the
- * order of slabs after a restore): the address may be any free slot of the class, and every slot's state is compared.
+ * Two ways to compare. Exact: the next address is predicted. Loose, for what the shadow does not model (random start,
+ * the order of slabs after a restore): the address may be any free slot of the class, and every slot's state is
+ * compared.
  */
 #include "input.h"
 #include "shadow.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the fuzzers share: an input that is read byte by byte and ends in zeros, an end at the first failed check, and for
- * other compilers than clang a program that replays files (-DFUZZ_REPLAY).
+ * What the fuzzers share: an input that is read byte by byte and ends in zeros, an end at the first failed check, and
+ * for other compilers than clang a program that replays files (-DFUZZ_REPLAY).
  */
 #ifndef FUZZ_INPUT_H
 #define FUZZ_INPUT_H

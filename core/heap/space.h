@@ -57,8 +57,8 @@ typedef struct space_options {
     bool is_hardened;         /* see hardened.h; no huge pages then */
     bool huge_pages;          /* memory is put into huge pages, and goes back by whole ones */
     huge_machine machine;     /* as it is */
-    /* Called where a collection finds that two threads freed an object at the same moment; NULL: it is counted alone. The
-     * caller holds no lock. */
+    /* Called where a collection finds that two threads freed an object at the same moment; NULL: it is counted alone.
+     * The caller holds no lock. */
     void (*late_double_free)(struct space *s, const void *object);
     slabmalloc_size_classes classes;
     /* What to do about an object that was written to after its free; NULL: count, and never serve it again. */

@@ -157,6 +157,7 @@ static heap *heap_new(space *s, bool is_nothing)
         h->view.small_bytes = ZONE_SMALL_BYTES;
         h->view.end_bytes = (size_t)h->view.zone->max_bytes + 1;
     }
+    h->view.zone->cursors_lag = true;
     h->view.zone->watcher = (zone_watcher){.context = h,
                                            .joined = slab_joined,
                                            .left = slab_left,

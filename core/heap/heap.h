@@ -221,17 +221,7 @@ ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object)
     if (UNLIKELY(word_add(&bits, slot.value)))
         return false;
     word_set(w, bits);
-    if (w == sc->next_word) { /* its bit is in the summary */
-        if (object < sc->next)
-            sc->next = object;
-        return true;
-    }
     word_add(&s->summary, at); /* whether it was or not: nobody could predict that branch */
-    if (s == sc->current) {
-        if (UNLIKELY(object < sc->next)) /* NO_SLOT too */
-            sc_cursor_set(sc, w, at);
-        return true;
-    }
     if (UNLIKELY(--s->room == 0))
         sc_relist(sc, s);
     return true;

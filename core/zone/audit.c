@@ -58,16 +58,20 @@ static void audit_cursor(auditing *a)
                 "the current slab is not the one of the cursor");
     if (sc->start_bits != 0 && sc->next == NO_SLOT)
         return; /* the start's word is served by itself */
-    size_t at = local_first_word(s->local, s->summary, &sc->geometry);
-    if (at == SIZE_MAX) {
-        fail_unless(a, sc->next == NO_SLOT && sc->next_word == NULL,
-                    "the current slab has no free slot, but there is a cursor");
+    bool may_lag = sc->zone->cursors_lag;
+    size_t lowest = local_first_word(s->local, s->summary, &sc->geometry);
+    if (sc->next == NO_SLOT) {
+        fail_unless(a, sc->next_word == NULL && (lowest == SIZE_MAX || may_lag),
+                    "the current slab has a free slot, but there is no cursor");
         return;
     }
-    size_t index = at * WORD_BITS + word_lowest(word_get(&s->local[at]));
+    size_t at = (size_t)(sc->next_word - s->local);
+    uint64_t bits = at < bitset_words(&sc->geometry.shape) ? word_get(sc->next_word) : 0;
     fail_unless(a,
-                sc->next == slab_page(s) + index * sc->object_bytes && sc->next_word == &s->local[at] &&
-                    sc->next_base == sc->next - index % WORD_BITS * sc->object_bytes,
+                (bits & sc->next_bit) != 0 && sc->next_base == slab_page(s) + at * WORD_BITS * sc->object_bytes &&
+                    sc->next == sc->next_base + word_lowest(sc->next_bit) * sc->object_bytes,
+                "the cursor is not on a free slot");
+    fail_unless(a, may_lag || (at == lowest && sc->next_bit == (bits & (0 - bits))),
                 "the cursor is not on the lowest free slot");
 }
 

@@ -24,7 +24,7 @@ size_t sc_allocate_many(slabmalloc_sc *sc, void **objects, size_t count)
         if (bits == 0)
             sc_advance(sc, NULL);
         else
-            sc->next = sc->next_base + word_lowest(bits) * sc->object_bytes;
+            sc_cursor_to_lowest(sc, bits);
     }
     return done;
 }
@@ -49,7 +49,7 @@ static slabmalloc_status mark_free(slabmalloc_sc *sc, last_slab *last, uintptr_t
     slab *s = find(sc, last, page);
     if (UNLIKELY(s->sc != sc))
         return sc_diagnose(sc, object);
-    quotient slot = divide(object - page, sc->reciprocal, sc->geometry.slots_bound);
+    quotient slot = divide(object - page, sc->geometry.reciprocal, sc->geometry.slots_bound);
     if (UNLIKELY(!slot.is_within))
         return SLABMALLOC_FREE_INTERIOR;
     word *w = &s->local[slot.value / WORD_BITS];
@@ -69,7 +69,7 @@ static void unmark_free(slabmalloc_sc *sc, last_slab *last, uintptr_t object)
 {
     uintptr_t page = object & sc->page_mask;
     slab *s = find(sc, last, page);
-    size_t index = divide(object - page, sc->reciprocal, 0).value;
+    size_t index = divide(object - page, sc->geometry.reciprocal, 0).value;
     word *w = &s->local[index / WORD_BITS];
     word_set(w, word_get(w) & ~word_bit(index));
     if (word_get(w) == 0)

@@ -17,7 +17,6 @@ void sc_init(slabmalloc_sc *sc, slabmalloc_zone *zone, uint32_t index, const sla
         .page_mask = 0 - (uintptr_t)geometry->page_bytes,
         .offset_mask = geometry->page_bytes - 1,
         .object_bytes = geometry->object_bytes,
-        .reciprocal = geometry->reciprocal,
         .geometry = *geometry,
         .zone = zone,
         .random_start = zone->random_start,
@@ -27,6 +26,9 @@ void sc_init(slabmalloc_sc *sc, slabmalloc_zone *zone, uint32_t index, const sla
 }
 
 /* ---- lists --------------------------------------------------------------------------------------------- */
+
+/* The current slab is on no list that a free could change. */
+enum { CURRENT_ROOM = INT32_MAX };
 
 static uint8_t set_free_count(const slab_geometry *g, slab *s, uint32_t free_count)
 {
@@ -85,6 +87,10 @@ static void relist(slabmalloc_sc *sc, slab *s, uint32_t free_count, bool by_othe
 
 slabmalloc_status sc_relist(slabmalloc_sc *sc, slab *s)
 {
+    if (s == sc->current) { /* so many frees later */
+        s->room = CURRENT_ROOM;
+        return SLABMALLOC_OK;
+    }
     relist(sc, s, slab_limit(&sc->geometry, s->list), false);
     return SLABMALLOC_OK;
 }
@@ -179,6 +185,7 @@ static void current_set(slabmalloc_sc *sc, slab *s)
     const slab_geometry *g = &sc->geometry;
     bool is_starting = sc->random_start && s->list == SLAB_EMPTY && !slab_is_deep(g);
     s->list = SLAB_CURRENT;
+    s->room = CURRENT_ROOM;
     s->has_purged = false;
     sc->current = s;
     sc->current_page = slab_page(s);
@@ -379,8 +386,10 @@ slabmalloc_status sc_free_while_pending(slabmalloc_sc *sc, uintptr_t object, siz
     word_set(w, old | word_bit(index));
     if (w != sc->next_word && (old == 0 || object < sc->next))
         return sc_free_in_other_word(sc, object, index);
-    if (object < sc->next)
+    if (object < sc->next) {
         sc->next = object;
+        sc->next_bit = word_bit(index);
+    }
     return SLABMALLOC_OK;
 }
 

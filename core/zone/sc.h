@@ -22,15 +22,20 @@
  * The cursor. `next` is the slot that the next allocation returns, known beforehand, so that neither the scan for it
  * nor the free before it delays the caller:
  *     next == NO_SLOT and next_word == NULL  <=>  the current slab, if there is one, has no slot in its local set (or
- *     is at its random start, see below);
- *     else next is the lowest slot of that set, next_word the word of its bit, next_base the slot of that word's bit 0.
+ *     is at its random start, see below; or the cursor lags);
+ *     else next is the lowest slot of that set (if the cursor lags: one of that set), next_word the word of its bit,
+ *     next_bit that bit, next_base the slot of the word's bit 0.
  * So the cursor's word is never empty, and a free into it needs nothing of the summary. A free below next moves it
- * back: the lowest free slot of the current slab goes out first, always. Random start: an empty slab, not a deep one,
- * that becomes current is first filled from a random slot on, one of the last START_REACH of a word. That is a matter
- * of the cursor alone: while `is_starting`, the slab's summary has the words above the start's, and those in which
- * something was freed meanwhile; the start's own word is served bit by bit (`start_bits` of word `start_at`, by
- * sc_allocate_slow, since the hot path knows lowest bits only), and next may be NO_SLOT meanwhile. When all that is
- * used up the summary becomes whole.
+ * back: the lowest free slot of the current slab goes out first, always. But where the zone's `cursors_lag`, as a
+ * heap's do, frees leave the cursor alone: whether one is in the current slab, and below next, nobody can foresee, and
+ * a branch that is mispredicted costs more than the rest of a free. What is freed behind the cursor goes out after the
+ * cursor's word, since the next word is the lowest that has a slot.
+ *
+ * Random start: an empty slab, not a deep one, that becomes current is first filled from a random slot on, one of the
+ * last START_REACH of a word. That is a matter of the cursor alone: while `is_starting`, the slab's summary has the
+ * words above the start's, and those in which something was freed meanwhile; the start's own word is served bit by bit
+ * (`start_bits` of word `start_at`, by sc_allocate_slow, since the hot path knows lowest bits only), and next may be
+ * NO_SLOT meanwhile. When all that is used up the summary becomes whole.
  *
  * The hot paths call nothing but at their end.
  */
@@ -49,11 +54,12 @@ struct slabmalloc_sc {
     /* One line has all that either hot path writes; a free reads geometry.slots_bound and pending besides. */
     uintptr_t next;
     word *next_word;
+    uint64_t next_bit;
     uintptr_t next_base;
     uintptr_t current_page; /* NO_PAGE: there is no current slab */
     word *current_local;
     uintptr_t page_mask;
-    uint64_t object_bytes, reciprocal; /* as in geometry */
+    uint64_t object_bytes; /* as in geometry */
 
     /* One that never changes, up to the geometry's shape: freers read it, and do not meet the owner's writes there. */
     struct slabmalloc_zone *zone;
@@ -99,13 +105,19 @@ void sc_seek_lowest(slabmalloc_sc *sc);
 /* Calls visit for every slab, current included. */
 void sc_for_each(const slabmalloc_sc *sc, void (*visit)(void *context, slab *s), void *context);
 
+/* The cursor to the lowest slot in its word, which is `bits`, and not empty. */
+ALWAYS_INLINE void sc_cursor_to_lowest(slabmalloc_sc *sc, uint64_t bits)
+{
+    sc->next_bit = bits & (0 - bits);
+    sc->next = sc->next_base + word_lowest(bits) * sc->object_bytes;
+}
+
 /* The cursor to the lowest slot in word `at` of the current slab's local set: `w`, which is not empty. */
 ALWAYS_INLINE void sc_cursor_set(slabmalloc_sc *sc, word *w, size_t at)
 {
-    uintptr_t base = sc->current_page + at * WORD_BITS * sc->object_bytes;
     sc->next_word = w;
-    sc->next_base = base;
-    sc->next = base + word_lowest(word_get(w)) * sc->object_bytes;
+    sc->next_base = sc->current_page + at * WORD_BITS * sc->object_bytes;
+    sc_cursor_to_lowest(sc, word_get(w));
 }
 
 /* ---- allocate ------------------------------------------------------------------------------------------ */
@@ -120,12 +132,11 @@ size_t sc_allocate_many(slabmalloc_sc *sc, void **objects, size_t count);
 /* The object at the cursor, which is sc->next and no NO_SLOT. */
 ALWAYS_INLINE void *sc_allocate_next(slabmalloc_sc *sc, uintptr_t object)
 {
-    uint64_t bits = word_get(sc->next_word);
-    bits &= bits - 1;
+    uint64_t bits = word_get(sc->next_word) ^ sc->next_bit;
     word_set(sc->next_word, bits);
     if (UNLIKELY(bits == 0))
         return sc_advance(sc, (void *)object);
-    sc->next = sc->next_base + word_lowest(bits) * sc->object_bytes;
+    sc_cursor_to_lowest(sc, bits);
     return (void *)object;
 }
 
@@ -166,7 +177,7 @@ ALWAYS_INLINE size_t sc_slot_at(const slab_geometry *g, uintptr_t offset)
 /* Frees `object`, which lies at `offset` of the current slab's page. [owner] */
 ALWAYS_INLINE slabmalloc_status sc_free_in_current(slabmalloc_sc *sc, uintptr_t object, uintptr_t offset)
 {
-    quotient slot = divide(offset, sc->reciprocal, sc->geometry.slots_bound);
+    quotient slot = divide(offset, sc->geometry.reciprocal, sc->geometry.slots_bound);
     if (UNLIKELY(!slot.is_within))
         return SLABMALLOC_FREE_INTERIOR;
     word *w = &sc->current_local[slot.value / WORD_BITS];
@@ -179,15 +190,17 @@ ALWAYS_INLINE slabmalloc_status sc_free_in_current(slabmalloc_sc *sc, uintptr_t 
     word_set(w, bits);
     if (UNLIKELY(w != sc->next_word) && (old == 0 || object < sc->next))
         return sc_free_in_other_word(sc, object, slot.value);
-    if (object < sc->next)
+    if (object < sc->next) {
         sc->next = object;
+        sc->next_bit = bits ^ old;
+    }
     return SLABMALLOC_OK;
 }
 
 /* Frees the object at `offset` of slab `s` of this allocator, which is not current. [owner] */
 ALWAYS_INLINE slabmalloc_status sc_free_in_listed(slabmalloc_sc *sc, slab *s, uintptr_t offset)
 {
-    quotient slot = divide(offset, sc->reciprocal, sc->geometry.slots_bound);
+    quotient slot = divide(offset, sc->geometry.reciprocal, sc->geometry.slots_bound);
     if (UNLIKELY(!slot.is_within))
         return SLABMALLOC_FREE_INTERIOR;
     word *w = &s->local[slot.value / WORD_BITS];

@@ -36,7 +36,8 @@ struct slabmalloc_zone {
     uint32_t max_bytes;         /* the largest class */
     const uint8_t *class_table; /* by granule, for sizes up to max_bytes and ZONE_TABLE_BYTES: the class */
     bool metadata_apart, random_start, has_pager;
-    uint32_t forks; /* how often the zone has come to be a child's copy */
+    bool cursors_lag; /* frees do not move them: see sc.h */
+    uint32_t forks;   /* how often the zone has come to be a child's copy */
     /* Pages that it takes, less those that it gives back, rather than fill what it shares with its parent. */
     size_t fresh_left_bytes, fresh_most_bytes;
     uint64_t random_state;

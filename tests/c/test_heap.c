@@ -104,6 +104,47 @@ static void slots_that_were_never_live(void)
 }
 
 /* Random work against a shadow table of contents. */
+static void free_quickly(heap *h, char *object)
+{
+    slab *own = heap_own_slab(&h->view, (uintptr_t)object);
+    CHECK(own != NULL && heap_free_quickly(own, (uintptr_t)object));
+    CHECK_POINTER(heap_audit(h), NULL);
+}
+
+static void quick_frees_leave_the_cursor(void)
+{
+    enum { BYTES = 48, CAPACITY = HEAP_PAGE_BYTES / BYTES, BEGUN = 2 * WORD_BITS + 2 };
+    heap *h = heap_new(0);
+    char *page = heap_allocate(h, BYTES);
+    for (size_t slot = 1; slot < BEGUN; slot++)
+        CHECK_POINTER(heap_allocate(h, BYTES), page + slot * BYTES);
+    static const size_t behind[] = {5, 70, 100, BEGUN - 1};
+    for (size_t i = 0; i < sizeof behind / sizeof *behind; i++)
+        free_quickly(h, page + behind[i] * BYTES);
+    /* Its word first, from which the next was chosen before the frees; then the lowest that have a slot. */
+    CHECK_POINTER(heap_allocate(h, BYTES), page + (size_t)BEGUN * BYTES);
+    CHECK_POINTER(heap_allocate(h, BYTES), page + (size_t)(BEGUN - 1) * BYTES);
+    for (size_t slot = BEGUN + 1; slot < (size_t)3 * WORD_BITS; slot++)
+        CHECK_POINTER(heap_allocate(h, BYTES), page + slot * BYTES);
+    for (size_t i = 0; i < 3; i++)
+        CHECK_POINTER(heap_allocate(h, BYTES), page + behind[i] * BYTES);
+    for (size_t slot = (size_t)3 * WORD_BITS; slot < CAPACITY; slot++)
+        CHECK_POINTER(heap_allocate(h, BYTES), page + slot * BYTES);
+    /* The slab is full, and current still: what is freed there comes before another slab. */
+    slab *own = heap_own_slab(&h->view, (uintptr_t)page);
+    free_quickly(h, page + (size_t)900 * BYTES);
+    free_quickly(h, page + (size_t)7 * BYTES);
+    CHECK_POINTER(heap_allocate(h, BYTES), page + (size_t)7 * BYTES);
+    CHECK_POINTER(heap_allocate(h, BYTES), page + (size_t)900 * BYTES);
+    own->room = 1; /* after very many frees */
+    free_quickly(h, page);
+    CHECK_POINTER(own->sc->current, own);
+    CHECK_POINTER(heap_allocate(h, BYTES), page);
+    CHECK((size_t)((char *)heap_allocate(h, BYTES) - page) >= HEAP_PAGE_BYTES);
+    CHECK_HEAP(h, CAPACITY + 1);
+    heap_destroy(h);
+}
+
 static void random_work_keeps_contents(void)
 {
     enum { LIVE = 4000, STEPS = 60000 };
@@ -366,6 +407,7 @@ int main(void)
     RUN(every_size_is_served);
     RUN(wrong_frees_are_told);
     RUN(slots_that_were_never_live);
+    RUN(quick_frees_leave_the_cursor);
     RUN(random_work_keeps_contents);
     RUN(trim_gives_memory_back);
     RUN(the_range_is_used_up_and_comes_back);

@@ -137,6 +137,7 @@ ALWAYS_INLINE void *sc_allocate_next(slabmalloc_sc *sc, uintptr_t object)
     if (UNLIKELY(bits == 0))
         return sc_advance(sc, (void *)object);
     sc_cursor_to_lowest(sc, bits);
+    __builtin_prefetch((void *)sc->next, 1); /* who gets it will write to it */
     return (void *)object;
 }
 

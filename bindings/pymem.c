@@ -189,7 +189,7 @@ ALWAYS_INLINE void free_by(domain *d, void *block, bool is_owner)
         return;
     }
     d->counters.freed_blocks++;
-    if (UNLIKELY(!heap_free_quickly(s, (uintptr_t)block)))
+    if (UNLIKELY(!heap_free_quickly(s, (uintptr_t)block, false)))
         free_otherwise(d, block);
 }
 
@@ -296,6 +296,7 @@ const char *pymem_install(unsigned mask, space *(*get_space)(void))
         the_heap = heap_open(s, NULL);
     if (the_heap == NULL)
         return "the system grants no address space for the heap (see ulimit -v)";
+    heap_keep_order(the_heap);
     for (pymem_domain which = PYMEM_OBJ; which < PYMEM_DOMAINS; which++)
         if ((wanted >> which & 1) != 0)
             install(which);

@@ -68,7 +68,7 @@ ALWAYS_INLINE bool thread_domain_free_quickly(thread_domain which, void *block)
         return false;
     _Atomic uint64_t *freed_blocks = &h->tallies[which].freed_blocks;
     heap_count(freed_blocks, 1);
-    if (LIKELY(heap_free_quickly(s, (uintptr_t)block)))
+    if (LIKELY(heap_free_quickly(s, (uintptr_t)block, true)))
         return true;
     heap_count(freed_blocks, UINT64_MAX);
     return false;

@@ -260,6 +260,15 @@ void *heap_allocate_nothing(space *s)
     return object;
 }
 
+void heap_keep_order(heap *h)
+{
+    slabmalloc_zone *zone = h->view.zone;
+    zone->cursors_lag = false;
+    for (uint32_t i = 0; i < zone->classes.count; i++)
+        if (zone->sc[i].current != NULL)
+            sc_seek_lowest(&zone->sc[i]);
+}
+
 bool heap_is_nothing(space *s, const void *object)
 {
     const slab *found = space_slab_at(s, (uintptr_t)object);

@@ -204,8 +204,9 @@ ALWAYS_INLINE slab *heap_own_slab(const heap_view *view, uintptr_t object)
     return UNLIKELY(s == NULL) || UNLIKELY(s->sc->zone != view->zone) ? NULL : s;
 }
 
-/* Frees it. False: it is another kind of free, or a wrong one, and nothing has changed. [owner] */
-ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object)
+/* Frees it. False: it is another kind of free, or a wrong one, and nothing has changed. `lags`: the cursor stays where
+ * it is; only if the heap's cursors may lag. [owner] */
+ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object, bool lags)
 {
     slabmalloc_sc *sc = s->sc;
     if (UNLIKELY(atomic_load_explicit(&s->attention, memory_order_relaxed) != 0))
@@ -221,11 +222,28 @@ ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object)
     if (UNLIKELY(word_add(&bits, slot.value)))
         return false;
     word_set(w, bits);
+    if (!lags && w == sc->next_word) { /* its bit is in the summary */
+        if (object < sc->next) {
+            sc->next = object;
+            sc->next_bit = UINT64_C(1) << slot.value % WORD_BITS;
+        }
+        return true;
+    }
     word_add(&s->summary, at); /* whether it was or not: nobody could predict that branch */
+    if (!lags && s == sc->current) {
+        if (UNLIKELY(object < sc->next)) /* NO_SLOT too */
+            sc_cursor_set(sc, w, at);
+        return true;
+    }
     if (UNLIKELY(--s->room == 0))
         sc_relist(sc, s);
     return true;
 }
+
+/* From now on no cursor lags (zone/sc.h): objects of a class lie in the order in which they are made, as far as there
+ * is room. CPython's collector goes through all of them in that order, at half the speed where it is another one.
+ * [owner] */
+void heap_keep_order(heap *h);
 
 /* What heap_free and heap_free_remote are where nothing is hardened. */
 slabmalloc_status heap_release(heap *h, void *object);

@@ -153,7 +153,7 @@ void quarantine_release(space *s, heap *h, slab *on, hardened_class *c, uintptr_
             atomic_store_explicit(&c->spare, object, memory_order_relaxed);
             return;
         }
-        if (is_own && LIKELY(heap_free_quickly(on, object)))
+        if (is_own && LIKELY(heap_free_quickly(on, object, false)))
             return;
         void *freed = (void *)object;
         if (LIKELY((h != NULL ? heap_release(h, freed) : heap_release_remote(s, freed)) == SLABMALLOC_OK))

@@ -77,7 +77,7 @@ ALWAYS_INLINE void *reallocate_live(heap *h, slab *own, void *object, size_t usa
     if (UNLIKELY(moved == NULL))
         return bytes <= usable ? heap_left_roomy(h->space, object) : NULL; /* to shrink never fails */
     memcpy(moved, object, min_size(bytes, usable));
-    if (own == NULL || !heap_free_quickly(own, (uintptr_t)object))
+    if (own == NULL || !heap_free_quickly(own, (uintptr_t)object, false))
         *status = heap_free(h, object);
     return moved;
 }

@@ -26,10 +26,11 @@
  *     else next is the lowest slot of that set (if the cursor lags: one of that set), next_word the word of its bit,
  *     next_bit that bit, next_base the slot of the word's bit 0.
  * So the cursor's word is never empty, and a free into it needs nothing of the summary. A free below next moves it
- * back: the lowest free slot of the current slab goes out first, always. But where the zone's `cursors_lag`, as a
- * heap's do, frees leave the cursor alone: whether one is in the current slab, and below next, nobody can foresee, and
- * a branch that is mispredicted costs more than the rest of a free. What is freed behind the cursor goes out after the
- * cursor's word, since the next word is the lowest that has a slot.
+ * back: the lowest free slot of the current slab goes out first, always. But where the zone's `cursors_lag`, as those
+ * of threads' heaps do, frees leave the cursor alone: whether one is in the current slab, and below next, nobody can
+ * foresee, and a branch that is mispredicted costs more than the rest of a free. What is freed behind the cursor goes
+ * out after the cursor's word, since the next word is the lowest that has a slot. The price is order: objects made one
+ * after another, with short-lived ones between them, no longer lie one after another.
  *
  * Random start: an empty slab, not a deep one, that becomes current is first filled from a random slot on, one of the
  * last START_REACH of a word. That is a matter of the cursor alone: while `is_starting`, the slab's summary has the

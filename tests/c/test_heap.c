@@ -107,7 +107,7 @@ static void slots_that_were_never_live(void)
 static void free_quickly(heap *h, char *object)
 {
     slab *own = heap_own_slab(&h->view, (uintptr_t)object);
-    CHECK(own != NULL && heap_free_quickly(own, (uintptr_t)object));
+    CHECK(own != NULL && heap_free_quickly(own, (uintptr_t)object, own->sc->zone->cursors_lag));
     CHECK_POINTER(heap_audit(h), NULL);
 }
 
@@ -142,6 +142,32 @@ static void quick_frees_leave_the_cursor(void)
     CHECK_POINTER(heap_allocate(h, BYTES), page);
     CHECK((size_t)((char *)heap_allocate(h, BYTES) - page) >= HEAP_PAGE_BYTES);
     CHECK_HEAP(h, CAPACITY + 1);
+    heap_destroy(h);
+}
+
+static void order_is_kept_where_it_is_asked_for(void)
+{
+    enum { BYTES = 48, BEGUN = 2 * WORD_BITS + 2 };
+    heap *h = heap_new(0);
+    char *page = heap_allocate(h, BYTES);
+    for (size_t slot = 1; slot < BEGUN; slot++)
+        CHECK_POINTER(heap_allocate(h, BYTES), page + slot * BYTES);
+    free_quickly(h, page + 70 * BYTES);
+    heap_keep_order(h); /* also of what was freed before */
+    CHECK_POINTER(heap_audit(h), NULL);
+    CHECK_POINTER(heap_allocate(h, BYTES), page + 70 * BYTES);
+    for (size_t slot = 5; slot < BEGUN; slot += 60)
+        free_quickly(h, page + slot * BYTES);
+    for (size_t slot = 5; slot < BEGUN; slot += 60)
+        CHECK_POINTER(heap_allocate(h, BYTES), page + slot * BYTES);
+    for (size_t slot = BEGUN; slot < HEAP_PAGE_BYTES / BYTES; slot++) {
+        char *brief = heap_allocate(h, BYTES);
+        free_quickly(h, brief);
+        CHECK_POINTER(heap_allocate(h, BYTES), page + slot * BYTES);
+        CHECK_POINTER(brief, page + slot * BYTES);
+    }
+    free_quickly(h, page);
+    CHECK_POINTER(heap_allocate(h, BYTES), page);
     heap_destroy(h);
 }
 
@@ -408,6 +434,7 @@ int main(void)
     RUN(wrong_frees_are_told);
     RUN(slots_that_were_never_live);
     RUN(quick_frees_leave_the_cursor);
+    RUN(order_is_kept_where_it_is_asked_for);
     RUN(random_work_keeps_contents);
     RUN(trim_gives_memory_back);
     RUN(the_range_is_used_up_and_comes_back);

@@ -32,6 +32,7 @@ check: $(VENV)/.check
 	$(BIN)/ruff check .
 	$(BIN)/mypy src/slabmalloc
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+	@awk 'length > 120 { print FILENAME ":" FNR ": more than 120 columns"; found = 1 } END { exit found }' $(C_FILES)
 	$(BIN)/python tools/check_includes.py
 
 $(VENV)/.made:

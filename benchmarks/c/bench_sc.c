@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Our side, as the seed measures itself: one size-class allocator for a client that knows its class. A zone of one class
- * on pages of `pages` bytes (4 KiB unless told). Built twice: BENCH_OWNED frees as the owner, which the caller vouches for;
- * without it each free finds out who calls.
+ * Our side, as the seed measures itself: one size-class allocator for a client that knows its class. A zone of one
+ * class on pages of `pages` bytes (4 KiB unless told). Built twice: BENCH_OWNED frees as the owner, which the caller
+ * vouches for; without it each free finds out who calls.
  */
 #include "workloads.h"
 

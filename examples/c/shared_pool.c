@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A pool of messages without malloc: the C API on its own. The memory is a static buffer; one thread makes messages, two
- * others use them up and free them, each without a lock. When the pool runs dry the maker gives it another page, and
- * when there is none left it waits for frees.
+ * A pool of messages without malloc: the C API on its own. The memory is a static buffer; one thread makes messages,
+ * two others use them up and free them, each without a lock. When the pool runs dry the maker gives it another page,
+ * and when there is none left it waits for frees.
  *
  *     cc -std=c11 -O2 -Icore/include -Icore examples/c/shared_pool.c $(find core -name '*.c') -lpthread && ./a.out
  */

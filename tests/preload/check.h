@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the programs of this directory share: REQUIRE ends the program with the line that failed, without allocating; main_of
- * runs the case that the first argument names. They ask for nothing that is ours alone.
+ * What the programs of this directory share: REQUIRE ends the program with the line that failed, without allocating;
+ * main_of runs the case that the first argument names. They ask for nothing that is ours alone.
  */
 #ifndef PRELOAD_CHECK_H
 #define PRELOAD_CHECK_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A library to preload beside libslabmalloc.so: the system's calls for memory, of which it counts and refuses those that
- * it is told to; all others it makes. A program tells it by faults_arm and faults_disarm; for what comes before the
- * program's first line there is FAULTS="KINDS FIRST LAST ERRNO" in its environment.
+ * A library to preload beside libslabmalloc.so: the system's calls for memory, of which it counts and refuses those
+ * that it is told to; all others it makes. A program tells it by faults_arm and faults_disarm; for what comes before
+ * the program's first line there is FAULTS="KINDS FIRST LAST ERRNO" in its environment.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,8 +19,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Kinds of requests, a bit each. Without OF_ALL only those of libslabmalloc.so count; the C library's own, for stacks and
- * the like, never come by here. */
+/* Kinds of requests, a bit each. Without OF_ALL only those of libslabmalloc.so count; the C library's own, for stacks
+ * and the like, never come by here. */
 enum { MMAP = 1, MREMAP = 2, MPROTECT = 4, MUNMAP = 8, MADVISE = 16, OF_ALL = 32 };
 
 static _Atomic unsigned armed_kinds; /* 0: nothing is counted */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a program does before any library of its has begun, as libraries do that it is linked with: it registers handlers of
- * fork which allocate, more than a thread has at hand; it uses up the keys of threads' own data.
+ * What a program does before any library of its has begun, as libraries do that it is linked with: it registers
+ * handlers of fork which allocate, more than a thread has at hand; it uses up the keys of threads' own data.
  */
 #include "check.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Life under a limit of address space: memory until the system refuses, then it goes back, and serves again. Prints errno
- * at the start of main, and what was had, in bytes. Usage: little BLOCK_BYTES.
+ * Life under a limit of address space: memory until the system refuses, then it goes back, and serves again. Prints
+ * errno at the start of main, and what was had, in bytes. Usage: little BLOCK_BYTES.
  */
 #define _GNU_SOURCE
 #include "check.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A program that locks its memory holds what it uses, not what is set aside for it. Exits with 77 where it may not lock.
+ * A program that locks its memory holds what it uses, not what is set aside for it. Exits with 77 where it may not
+ * lock.
  */
 #define _GNU_SOURCE
 #include "check.h"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * CPython's `raw` domain as the library serves it, without an interpreter: this program says that it is a CPython, by the two
- * functions which tell and set allocators, and so the library installs its hooks. They are called here as CPython calls them:
- * from any thread, before anything else and after everything, side by side with malloc on the same blocks.
+ * CPython's `raw` domain as the library serves it, without an interpreter: this program says that it is a CPython, by
+ * the two functions which tell and set allocators, and so the library installs its hooks. They are called here as
+ * CPython calls them: from any thread, before anything else and after everything, side by side with malloc on the same
+ * blocks.
  */
 #define _GNU_SOURCE
 #include "check.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * What malloc and its kin do when the system refuses a request, with faults.c preloaded beside the library: each request
- * of a piece of work in turn, in a fork of its own. A call that gets nothing says ENOMEM and changes nothing; no block is
- * lost and none leaks, every invariant holds, and the same work is done as soon as there is memory.
+ * What malloc and its kin do when the system refuses a request, with faults.c preloaded beside the library: each
+ * request of a piece of work in turn, in a fork of its own. A call that gets nothing says ENOMEM and changes nothing;
+ * no block is lost and none leaks, every invariant holds, and the same work is done as soon as there is memory.
  */
 #define _GNU_SOURCE
 #include "check.h"
@@ -261,8 +261,8 @@ static void all_from_one_on_are_refused(void)
 
 /* ---- one kind alone --------------------------------------------------------------------------------------------- */
 
-/* Where memory is promised by strict rules addresses are granted, and to use them is refused: that must not take all the
- * addresses that there are. */
+/* Where memory is promised by strict rules addresses are granted, and to use them is refused: that must not take all
+ * the addresses that there are. */
 static void addresses_are_granted_and_no_memory(void)
 {
     begin();
@@ -348,7 +348,7 @@ static void nothing_goes_back(void)
     }
 }
 
-/* ---- threads, fork, the first of all ------------------------------------------------------------------------------ */
+/* ---- threads, fork, the first of all --------------------------------------------------------------------------- */
 
 static void *use(void *context)
 {
@@ -393,8 +393,8 @@ static void threads_start_without_memory(void)
     }
 }
 
-/* To shrink never fails: not in a thread either that has no heap, and gets none. What is left in too large a slot has the
- * size that was asked for last, and what has no bytes stays what it is. */
+/* To shrink never fails: not in a thread either that has no heap, and gets none. What is left in too large a slot has
+ * the size that was asked for last, and what has no bytes stays what it is. */
 static pthread_barrier_t turn;
 static void *of_some_bytes, *of_no_bytes;
 

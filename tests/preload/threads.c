@@ -174,8 +174,8 @@ static void start_and_end(void *(*work)(void *), int count)
     }
 }
 
-/* A heap that each thread takes along, 60 KiB at least, would show; what a heap keeps of each class, of as many heaps as
- * there were threads at once, and arenas of the C library's may still come. */
+/* A heap that each thread takes along, 60 KiB at least, would show; what a heap keeps of each class, of as many heaps
+ * as there were threads at once, and arenas of the C library's may still come. */
 static void memory_is_flat(void *(*work)(void *), int first, int rest)
 {
     start_and_end(work, first);
@@ -236,8 +236,8 @@ static void destructors_allocate(void)
     REQUIRE(destroyed >= 1000 && last_rounds > 0);
 }
 
-/* The last round of destructors that the system grants (PTHREAD_DESTRUCTOR_ITERATIONS), and threads whose first block is made
- * there. */
+/* The last round of destructors that the system grants (PTHREAD_DESTRUCTOR_ITERATIONS), and threads whose first block
+ * is made there. */
 static pthread_key_t late_key;
 static _Thread_local int late_round;
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
  * Threads on malloc for as long as one likes: they allocate all sizes, free and resize each other's blocks, end and are
- * replaced, fork, and give memory back. Every block's contents are checked before it goes; at quiet moments everything is
- * counted and audited.
+ * replaced, fork, and give memory back. Every block's contents are checked before it goes; at quiet moments everything
+ * is counted and audited.
  *
- *     stress [SECONDS [SEED]]       rounds of a few seconds, each in a process of its own, with options and a seed of its own
- *     stress round SEED SECONDS     one round, with the options of the environment
+ *     stress [SECONDS [SEED]]       rounds of a few seconds, each in a process of its own, with options and a seed of
+ *     its own stress round SEED SECONDS     one round, with the options of the environment
  *
- * It is a program for any malloc. With -DLINKED, tests/c/malloc_names.h and the sources of the preload library the allocator
- * is part of it, for sanitizers and valgrind to look into, and every heap is audited.
+ * It is a program for any malloc. With -DLINKED, tests/c/malloc_names.h and the sources of the preload library the
+ * allocator is part of it, for sanitizers and valgrind to look into, and every heap is audited.
  */
 #define _GNU_SOURCE
 #include "blocks.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * What all workloads share: options, the clock, random numbers, and what keeps a compiler honest. A measurement is a warm-up,
- * then `slices` runs of `slice_ms` or a little more; nanoseconds per object, one number per slice, printed as a JSON array.
+ * What all workloads share: options, the clock, random numbers, and what keeps a compiler honest. A measurement is a
+ * warm-up, then `slices` runs of `slice_ms` or a little more; nanoseconds per object, one number per slice, printed as
+ * a JSON array.
  */
 #ifndef BENCHMARKS_MEASURE_H
 #define BENCHMARKS_MEASURE_H
@@ -61,7 +62,8 @@ static inline uint32_t random_below(uint64_t *state, uint32_t bound)
     return (uint32_t)(((random_next(state) >> 32) * bound) >> 32);
 }
 
-/* Calls `workload` for `chunk` objects at a time until `at_least_ns` and `at_least_objects` are reached; ns per object. */
+/* Calls `workload` for `chunk` objects at a time until `at_least_ns` and `at_least_objects` are reached; ns per
+ * object. */
 static double run_for(size_t (*workload)(size_t size, size_t objects), size_t size, size_t chunk, double at_least_ns,
                       size_t at_least_objects)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * How long single calls of an allocator take while it gives memory back: a large heap is built, most of it is dropped, and
- * a little work goes on for a while. A library, which programs/pauses.py compiles and calls in the process that is
- * measured. Each call is timed by two clocks: the exact one for the median, and the thread's processor time for the long
- * ones, which must not be those of another process. Blocks are touched between the calls, by nobody's clock.
+ * How long single calls of an allocator take while it gives memory back: a large heap is built, most of it is dropped,
+ * and a little work goes on for a while. A library, which programs/pauses.py compiles and calls in the process that is
+ * measured. Each call is timed by two clocks: the exact one for the median, and the thread's processor time for the
+ * long ones, which must not be those of another process. Blocks are touched between the calls, by nobody's clock.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -173,7 +173,8 @@ static void shuffle(block *blocks, size_t count)
     }
 }
 
-/* As a service has it at night: every millisecond a request of small blocks that come and go, now and then a larger one. */
+/* As a service has it at night: every millisecond a request of small blocks that come and go, now and then a larger
+ * one. */
 static bool a_little_work(const allocator *a, size_t largest, long milliseconds)
 {
     enum { BLOCKS = 50, LARGE_MS = 25 };

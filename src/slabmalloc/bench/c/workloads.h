@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * The workloads, once, for all sides. A side is a program that includes this file and then defines the `side_*` functions;
- * the compiler inlines them, so that each side pays exactly its own calls: `malloc` of the preloaded library, or the core's
- * functions from a static archive. `main` is here: PROGRAM WORKLOAD SIZE [key=value ...], one JSON object on stdout.
+ * The workloads, once, for all sides. A side is a program that includes this file and then defines the `side_*`
+ * functions; the compiler inlines them, so that each side pays exactly its own calls: `malloc` of the preloaded
+ * library, or the core's functions from a static archive. `main` is here: PROGRAM WORKLOAD SIZE [key=value ...], one
+ * JSON object on stdout.
  *
- * An object's time is that of one allocation and its free. Objects are written to once, as programs do, but in `pair`, which
- * repeats the seed's loop.
+ * An object's time is that of one allocation and its free. Objects are written to once, as programs do, but in `pair`,
+ * which repeats the seed's loop.
  */
 #ifndef BENCHMARKS_WORKLOADS_H
 #define BENCHMARKS_WORKLOADS_H
@@ -97,7 +98,8 @@ static size_t batches(size_t size, size_t objects)
 
 enum { PARCEL_COUNT = 256, RING_COUNT = 16, SPINS_BEFORE_YIELD = 2000 };
 
-/* Parcels of objects; sent - RING_COUNT <= freed <= sent. The sender writes the parcels in [freed, freed + RING_COUNT). */
+/* Parcels of objects; sent - RING_COUNT <= freed <= sent. The sender writes the parcels in [freed, freed +
+ * RING_COUNT). */
 static struct {
     void *parcels[RING_COUNT][PARCEL_COUNT];
     _Alignas(128) _Atomic size_t sent;  /* written by the allocating thread */

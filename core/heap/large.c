@@ -171,7 +171,7 @@ size_t large_usable_bytes(large_space *l, const void *object)
 /* Gives back what is behind; false: the system refuses. */
 static bool cut_to(large_space *l, large_block *b, size_t bytes)
 {
-    if (block_remap(l, b->address, b->bytes, bytes) == NULL)
+    if (!block_cut(l, b, bytes))
         return false;
     rest_part_behind(b);
     l->given_back_bytes += b->bytes - bytes;

@@ -4,6 +4,8 @@
  */
 #include "heap/large_map.h"
 
+#include <errno.h>
+
 /* ---- records --------------------------------------------------------------------------------------------- */
 
 large_block *block_new(large_space *l)
@@ -60,17 +62,24 @@ int block_unmap(large_space *l, const large_block *b)
     return reason;
 }
 
-void *block_remap(const large_space *l, uintptr_t address, size_t old_bytes, size_t new_bytes)
+bool block_cut(const large_space *l, const large_block *b, size_t bytes)
 {
-    void *object = (void *)address, *moved;
-    if (new_bytes < old_bytes) {
-        block_cut_ends(l, old_bytes, address + new_bytes, address + old_bytes);
-        moved = slabmalloc_os_remap(object, old_bytes, new_bytes);
-    } else {
-        moved = block_may_be_huge(l, new_bytes) ? os_grow(object, old_bytes, new_bytes, l->huge.bytes)
-                                                : slabmalloc_os_remap(object, old_bytes, new_bytes);
+    block_cut_ends(l, b->bytes, b->address + bytes, b->address + b->bytes);
+    int reason = slabmalloc_os_unmap((void *)(b->address + bytes), b->bytes - bytes);
+    if (reason != 0) {
+        errno = reason;
+        return false;
     }
+    if (block_may_be_huge(l, b->bytes) != block_may_be_huge(l, bytes))
+        block_advise(l, b->address, bytes);
+    return true;
+}
+
+void *block_grow(const large_space *l, uintptr_t address, size_t old_bytes, size_t new_bytes)
+{
     bool is_huge_now = block_may_be_huge(l, new_bytes);
+    void *moved = is_huge_now ? os_grow((void *)address, old_bytes, new_bytes, l->huge.bytes)
+                              : slabmalloc_os_remap((void *)address, old_bytes, new_bytes);
     if (moved != NULL && l->huge.is_unasked && is_huge_now && !block_may_be_huge(l, old_bytes))
         huge_advise(moved, new_bytes); /* it was refused while it was short */
     else if (moved != NULL && block_may_be_huge(l, old_bytes) != is_huge_now)

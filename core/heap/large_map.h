@@ -21,8 +21,10 @@ ALWAYS_INLINE bool block_may_be_huge(const large_space *l, size_t bytes)
 bool block_map(large_space *l, large_block *b, size_t bytes, size_t align);
 /* errno or 0. */
 int block_unmap(large_space *l, const large_block *b);
-/* slabmalloc_os_remap of a block. */
-void *block_remap(const large_space *l, uintptr_t address, size_t old_bytes, size_t new_bytes);
+/* The block's mapping gets longer, and may move: its address then; NULL: the system refuses, and errno says why. */
+void *block_grow(const large_space *l, uintptr_t address, size_t old_bytes, size_t new_bytes);
+/* It gets shorter, and stays where it is; false: the system refuses, and errno says why. */
+bool block_cut(const large_space *l, const large_block *b, size_t bytes);
 /* For memory that has just come, or has just got this length. */
 void block_advise(const large_space *l, uintptr_t address, size_t bytes);
 /* Memory of a block of `bytes` is about to go back: no huge page reaches across its ends. */

@@ -206,7 +206,7 @@ bool rest_extend(large_space *l, large_block *b, size_t bytes)
 {
     size_t before = b->bytes, reached = reach(b, bytes);
     void *moved = (void *)b->address;
-    if (reached < bytes && (moved = block_remap(l, b->address, reached, bytes)) == NULL)
+    if (reached < bytes && (moved = block_grow(l, b->address, reached, bytes)) == NULL)
         return false;
     while (b->bytes < bytes && resting_behind(b) != NULL)
         join(l, b, bytes);

@@ -6,18 +6,38 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "stop.h"
 
+static void say_unused(const char *name, const char *why)
+{
+    char line[OPTIONS_MESSAGE_BYTES + 64];
+    int length = snprintf(line, sizeof(line), "slabmalloc: %s is not used: %s\n", name, why);
+    if (write(STDERR_FILENO, line, (size_t)length) < 0)
+        return; /* nobody to tell */
+}
+
 static size_t number_or(const char *name, size_t otherwise)
 {
     const char *text = getenv(name);
-    char *end = NULL;
-    if (text == NULL || *text < '0' || *text > '9')
+    if (text == NULL || *text == '\0')
         return otherwise;
+    char *end = NULL, why[80];
     unsigned long long number = strtoull(text, &end, 10);
-    return *end == '\0' ? (size_t)number : otherwise;
+    if (*text >= '0' && *text <= '9' && *end == '\0')
+        return (size_t)number;
+    snprintf(why, sizeof(why), "'%.40s' is not a number from 0 on", text);
+    say_unused(name, why);
+    return otherwise;
+}
+
+/* On for whatever is no plain no: who sets it to `yes` wants it. */
+static bool is_on(const char *name)
+{
+    const char *text = getenv(name);
+    return text != NULL && *text != '\0' && strcmp(text, "0") != 0;
 }
 
 bool options_read_classes(const char *text, slabmalloc_size_classes *classes, char message[OPTIONS_MESSAGE_BYTES])
@@ -37,12 +57,9 @@ bool options_read_classes(const char *text, slabmalloc_size_classes *classes, ch
 static void classes_from_environment(slabmalloc_size_classes *classes)
 {
     const char *text = getenv("SLABMALLOC_CLASSES");
-    char message[OPTIONS_MESSAGE_BYTES], line[OPTIONS_MESSAGE_BYTES + 64];
-    if (text == NULL || *text == '\0' || options_read_classes(text, classes, message))
-        return;
-    int length = snprintf(line, sizeof(line), "slabmalloc: SLABMALLOC_CLASSES is not used: %s\n", message);
-    if (write(STDERR_FILENO, line, (size_t)length) < 0)
-        return; /* nobody to tell */
+    char message[OPTIONS_MESSAGE_BYTES];
+    if (text != NULL && *text != '\0' && !options_read_classes(text, classes, message))
+        say_unused("SLABMALLOC_CLASSES", message);
 }
 
 space_options options_from_environment(void)
@@ -51,8 +68,8 @@ space_options options_from_environment(void)
     options.decay_ms = (uint32_t)min_size(number_or("SLABMALLOC_DECAY_MS", options.decay_ms), UINT32_MAX / 2);
     options.large_bound_bytes = number_or("SLABMALLOC_CACHE_BYTES", options.large_bound_bytes);
     options.reserve_bytes = number_or("SLABMALLOC_RESERVE", options.reserve_bytes);
-    options.huge_pages = number_or("SLABMALLOC_HUGE_PAGES", 0) != 0;
-    options.is_hardened = number_or("SLABMALLOC_HARDENED", 0) != 0;
+    options.huge_pages = is_on("SLABMALLOC_HUGE_PAGES");
+    options.is_hardened = is_on("SLABMALLOC_HARDENED");
     options.damaged = stop_at_damage;
     options.late_double_free = stop_at_late_double_free;
     classes_from_environment(&options.classes);

@@ -206,7 +206,9 @@ __attribute__((destructor)) static void end(void)
     }
     int file = open(run.summary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (file < 0) {
-        say("can't write the summary: ", run.summary);
+        char why[sizeof(run.summary) + 64];
+        snprintf(why, sizeof(why), "%s: %s", run.summary, strerror(errno));
+        say("can't write the summary: ", why);
         return;
     }
     write_all(file, text, length);

@@ -204,3 +204,24 @@ def test_an_embedded_interpreter_is_served_in_process(name: str, reason: str, tm
     assert done.stderr == f"slabmalloc: {words}: {reason.format(program)}\n"
     done = start(str(library), TELL, python=program, value="in-process", variables=variables)
     assert (done.returncode, done.stdout, done.stderr) == (0, "in process\n", "")
+
+
+@pytest.mark.parametrize("library", ["no library", "another library"])
+def test_a_run_in_vain_is_said(library: str, tmp_path: Path) -> None:
+    copy = shutil.copytree(PACKAGE, tmp_path / "slabmalloc", ignore=shutil.ignore_patterns("__pycache__"))
+    path, reason = copy / "libslabmalloc.so", "the dynamic linker did not load {}"
+    path.unlink()
+    path.write_bytes(b"no library")
+    if library == "another library":
+        mapped = Path("/proc/self/maps").read_text().splitlines()
+        path.write_bytes(next(Path(line.split()[-1]) for line in mapped if "/libm.so" in line).read_bytes())
+        reason = "{} is loaded, but the extension beside it is not made for it"
+    child = "import os; print([name for name in os.environ if name.startswith(('SLABMALLOC_', 'LD_PRE'))])"
+    program = f"import os, subprocess, sys\nsubprocess.run([sys.executable, '-c', {child!r}])\n{child}\nsys.exit(3)"
+    command = [sys.executable, "-m", "slabmalloc", "run", f"--summary={tmp_path}/summary", "-c", program]
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    environment["PYTHONPATH"] = str(tmp_path)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "['SLABMALLOC_DOMAINS']\n" * 2)
+    lines = [line for line in done.stderr.splitlines() if "from LD_PRELOAD cannot be preloaded" not in line]
+    assert lines == [f"slabmalloc: nothing is served: {reason.format(path)}"]

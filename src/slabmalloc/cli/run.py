@@ -74,7 +74,8 @@ def _options(arguments: Sequence[str]) -> _Options:
 
 def _prepare(program: list[str], options: _Options) -> Callable[[], None]:
     """What runs the program in this interpreter, after all that can go wrong; or this process becomes the program."""
-    domains = _domains(options.domains, options.in_process)
+    named = os.environ.get("SLABMALLOC_DOMAINS") if options.domains is None else options.domains
+    domains = _domains(named, options.in_process)
     if options.classes is not None:
         _check_classes(options.classes)
     os.environ.update(_settings(options))

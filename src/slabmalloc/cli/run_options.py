@@ -5,18 +5,23 @@ from __future__ import annotations
 
 import argparse
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 __all__ = ["parser"]
 
 
 def parser() -> argparse.ArgumentParser:
     """Reads the words into a namespace that has the defaults."""
-    words = argparse.ArgumentParser(
+    words = _Parser(
         prog="slabmalloc run",
         usage="slabmalloc run [options] [-m MODULE | -c CODE | SCRIPT | -] [arguments...]",
         description="Runs a program as python does, with the memory of CPython, NumPy and C extensions on slabmalloc.",
         epilog="The environment variables SLABMALLOC_DECAY_MS (milliseconds), SLABMALLOC_CACHE_BYTES, "
         "SLABMALLOC_RESERVE (bytes), SLABMALLOC_HARDENED (1), SLABMALLOC_HUGE_PAGES (1), SLABMALLOC_CLASSES and "
-        "SLABMALLOC_DOMAINS say the same where the library is preloaded by other means.",
+        "SLABMALLOC_DOMAINS say the same, also where the library is preloaded by other means; an option comes first. "
+        "Options of the interpreter come before: python -X dev -m slabmalloc run ...",
         allow_abbrev=False,
     )
     rest = argparse.REMAINDER
@@ -79,9 +84,26 @@ def parser() -> argparse.ArgumentParser:
     return words
 
 
+class _Parser(argparse.ArgumentParser):
+    """Of options that it does not know some are the interpreter's."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments: -"):
+            message += "; options of the interpreter come before: python -X dev -m slabmalloc run ..."
+        super().error(message)
+
+
+def _number(text: str) -> float:
+    """Not a number where the text is none: that is in no range."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
 def _seconds(text: str) -> int:
     """Milliseconds."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value <= 1_000_000:
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0 to 1,000,000")
     return round(value * 1000)
@@ -89,7 +111,7 @@ def _seconds(text: str) -> int:
 
 def _mebibytes(text: str) -> int:
     """Bytes."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value <= 1 << 30:
         raise argparse.ArgumentTypeError(f"{text} is no number of MiB from 0 to {1 << 30:,}")
     return round(value * 2**20)

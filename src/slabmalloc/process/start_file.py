@@ -25,6 +25,9 @@ _PRELOAD, _IN_PROCESS, _NOTHING = ("preload", "1"), "in-process", ("", "0")
 _MARK: Final = f"{VARIABLE}_START_PID"
 """The process that started anew on the library: it is not tried twice, whatever came of it."""
 
+_RUN_MARK: Final = f"{VARIABLE}_RUN_PID"
+"""The process that became one on the library, which takes the variable away: it stays where that was not loaded."""
+
 outcome: str | None = None
 """What `begin` did in this process, or what it said; None: it had nothing to do."""
 
@@ -32,12 +35,19 @@ outcome: str | None = None
 def begin() -> None:
     """Does what the variable asks for, once in a process; a sub-interpreter has what its main interpreter has.
 
+    Says it where ``slabmalloc run`` started the process and the library did not come with it.
+
     >>> begin()  # the variable isn't set
     >>> outcome
     """
     global outcome
     wanted = os.environ.get(VARIABLE, "")
-    if outcome is not None or wanted in _NOTHING or not _is_main_interpreter():
+    is_left = os.environ.get(_RUN_MARK) == str(os.getpid())
+    if outcome is not None or (wanted in _NOTHING and not is_left) or not _is_main_interpreter():
+        return
+    if wanted in _NOTHING:
+        outcome = _say(f"nothing is served: {_why_not_loaded()}")
+        _leave_it()
         return
     try:
         outcome = _begin(wanted, is_second=os.environ.pop(_MARK, "") == str(os.getpid()))
@@ -91,7 +101,7 @@ def _install() -> str:
 
 def _leave_it() -> None:
     """Takes out of the environment what the attempt left there, so that children don't try in vain as well."""
-    for name in (VARIABLE, "SLABMALLOC_RUN_PID"):
+    for name in (VARIABLE, _RUN_MARK, "SLABMALLOC_SUMMARY", "SLABMALLOC_SUMMARY_JSON"):
         os.environ.pop(name, None)
     others = [entry for entry in os.environ.pop("LD_PRELOAD", "").split(":") if entry != preload.library()]
     if any(others):

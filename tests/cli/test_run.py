@@ -474,7 +474,7 @@ def test_options_reach_the_library() -> None:
     ("option", "message"),
     [
         ("--decay=-1", "-1 is no number of seconds"),
-        ("--decay=soon", "invalid"),
+        ("--decay=soon", "soon is no number of seconds"),
         ("--cache=1e99", "1e99 is no number of MiB"),
         ("--classes=16,24", "'24' is not a multiple of 16"),
     ],

@@ -164,7 +164,7 @@ def test_why_they_are_not_used_is_told() -> None:
         assert done.stderr == "slabmalloc: huge pages are not used: the system gives this process none\n"
 
 
-@pytest.mark.parametrize(("value", "state"), [("0", "off"), ("", "off"), ("yes", "off"), ("1", "on")])
+@pytest.mark.parametrize(("value", "state"), [("0", "off"), ("", "off"), ("yes", "on"), ("1", "on")])
 def test_the_variable(value: str, state: str) -> None:
     if state == "on" and without_huge_pages:
         pytest.skip("the machine has no transparent huge pages")

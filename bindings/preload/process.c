@@ -120,9 +120,9 @@ static void read_run(void)
 
 static void say(const char *what, const char *more)
 {
-    char line[512];
+    char line[sizeof(run.summary) + 256];
     int length = snprintf(line, sizeof(line), "slabmalloc: %s%s\n", what, more);
-    if (write(STDERR_FILENO, line, (size_t)length) < 0)
+    if (write(STDERR_FILENO, line, min_size((size_t)length, sizeof(line) - 1)) < 0)
         return; /* nobody to tell */
 }
 

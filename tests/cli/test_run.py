@@ -316,6 +316,9 @@ def test_a_summary_that_can_not_be_written(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stdout == "1\n"
     assert done.stderr == f"slabmalloc: can't write the summary: {tmp_path}/none/s.txt: No such file or directory\n"
+    name = "s" * 3000
+    done = run([*RUN, f"--summary={tmp_path}/{name}", "-c", "print(1)"])
+    assert done.stderr == f"slabmalloc: can't write the summary: {tmp_path}/{name}: File name too long\n"
 
 
 def test_no_summary_from_children_nor_without_standard_error() -> None:

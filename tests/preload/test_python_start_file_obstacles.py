@@ -121,9 +121,9 @@ def test_a_command_line_that_just_fits() -> None:
 # ---- a preload that does not take effect ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", ["no library", "another library"])
-def test_a_preload_in_vain_is_tried_once(library: str, tmp_path: Path) -> None:
-    copy = shutil.copytree(PACKAGE, tmp_path / "slabmalloc", ignore=shutil.ignore_patterns("__pycache__"))
+def without_its_library(library: str, folder: Path) -> str:
+    """A copy of the package with something else for its preload library; what is said of that."""
+    copy = shutil.copytree(PACKAGE, folder / "slabmalloc", ignore=shutil.ignore_patterns("__pycache__"))
     path, reason = copy / "libslabmalloc.so", "the dynamic linker did not load {}"
     path.unlink()
     path.write_bytes(b"no library")
@@ -131,14 +131,34 @@ def test_a_preload_in_vain_is_tried_once(library: str, tmp_path: Path) -> None:
         mapped = Path("/proc/self/maps").read_text().splitlines()
         path.write_bytes(next(Path(line.split()[-1]) for line in mapped if "/libm.so" in line).read_bytes())
         reason = "{} is loaded, but the extension beside it is not made for it"
+    return reason.format(path)
+
+
+@pytest.mark.parametrize("library", ["no library", "another library"])
+def test_a_preload_in_vain_is_tried_once(library: str, tmp_path: Path) -> None:
+    reason = without_its_library(library, tmp_path)
     names = ["LD_PRELOAD", "SLABMALLOC", "SLABMALLOC_RUN_PID", "SLABMALLOC_START_PID"]
     child = f"import os; print([name for name in {names} if name in os.environ])"
     program = f"import os, subprocess, sys{TELL}subprocess.run([sys.executable, '-c', {child!r}])\n{child}\nsys.exit(3)"
     done = start("-u", "-c", program, variables={"PYTHONPATH": str(tmp_path), "LD_PRELOAD": "libc.so.6"})
     assert (done.returncode, done.stdout) == (3, "stock\n" + "['LD_PRELOAD']\n" * 2)
     lines = [line for line in done.stderr.splitlines() if "from LD_PRELOAD cannot be preloaded" not in line]
-    assert lines == [f"slabmalloc: SLABMALLOC=preload has no effect: {reason.format(path)}"]
+    assert lines == [f"slabmalloc: SLABMALLOC=preload has no effect: {reason}"]
     assert done.stderr.count("ld.so") == (library == "no library")
+
+
+@pytest.mark.parametrize("library", ["no library", "another library"])
+def test_a_run_in_vain_is_said(library: str, tmp_path: Path) -> None:
+    reason = without_its_library(library, tmp_path)
+    child = "import os; print([name for name in os.environ if name.startswith(('SLABMALLOC_', 'LD_PRE'))])"
+    program = f"import os, subprocess, sys\nsubprocess.run([sys.executable, '-c', {child!r}])\n{child}\nsys.exit(3)"
+    command = [sys.executable, "-m", "slabmalloc", "run", f"--summary={tmp_path}/summary", "-c", program]
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    environment["PYTHONPATH"] = str(tmp_path)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "['SLABMALLOC_DOMAINS']\n" * 2)
+    lines = [line for line in done.stderr.splitlines() if "from LD_PRELOAD cannot be preloaded" not in line]
+    assert lines == [f"slabmalloc: nothing is served: {reason}"]
 
 
 def test_an_installation_without_the_library(tmp_path: Path) -> None:
@@ -204,24 +224,3 @@ def test_an_embedded_interpreter_is_served_in_process(name: str, reason: str, tm
     assert done.stderr == f"slabmalloc: {words}: {reason.format(program)}\n"
     done = start(str(library), TELL, python=program, value="in-process", variables=variables)
     assert (done.returncode, done.stdout, done.stderr) == (0, "in process\n", "")
-
-
-@pytest.mark.parametrize("library", ["no library", "another library"])
-def test_a_run_in_vain_is_said(library: str, tmp_path: Path) -> None:
-    copy = shutil.copytree(PACKAGE, tmp_path / "slabmalloc", ignore=shutil.ignore_patterns("__pycache__"))
-    path, reason = copy / "libslabmalloc.so", "the dynamic linker did not load {}"
-    path.unlink()
-    path.write_bytes(b"no library")
-    if library == "another library":
-        mapped = Path("/proc/self/maps").read_text().splitlines()
-        path.write_bytes(next(Path(line.split()[-1]) for line in mapped if "/libm.so" in line).read_bytes())
-        reason = "{} is loaded, but the extension beside it is not made for it"
-    child = "import os; print([name for name in os.environ if name.startswith(('SLABMALLOC_', 'LD_PRE'))])"
-    program = f"import os, subprocess, sys\nsubprocess.run([sys.executable, '-c', {child!r}])\n{child}\nsys.exit(3)"
-    command = [sys.executable, "-m", "slabmalloc", "run", f"--summary={tmp_path}/summary", "-c", program]
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    environment["PYTHONPATH"] = str(tmp_path)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (3, "['SLABMALLOC_DOMAINS']\n" * 2)
-    lines = [line for line in done.stderr.splitlines() if "from LD_PRELOAD cannot be preloaded" not in line]
-    assert lines == [f"slabmalloc: nothing is served: {reason.format(path)}"]

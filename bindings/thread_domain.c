@@ -6,7 +6,6 @@
 
 #include <errno.h>
 
-#include "heap/hardened.h"
 #include "stop.h"
 
 static struct {
@@ -19,17 +18,24 @@ static struct {
 
 /* ---- allocate --------------------------------------------------------------------------------------------- */
 
+void thread_domain_tick(heap *h, thread_domain which)
+{
+    heap_tally *tally = &h->tallies[which];
+    heap_count(&tally->ticks, 1); /* first: between the two a reader sees too many served, never too few */
+    atomic_store_explicit(&tally->calls_until_tick, HEAP_CALLS_PER_TICK, memory_order_relaxed);
+    int reason = errno;
+    heap_tick(h);
+    errno = reason;
+}
+
 static void *count_served(heap *h, thread_domain which, void *block, size_t bytes)
 {
     if (block == NULL)
         return NULL;
     heap_tally *tally = &h->tallies[which];
     heap_count(&tally->served_bytes, bytes);
-    if (heap_count_down(&tally->calls_until_tick)) {
-        heap_count(&tally->ticks, 1); /* first: between the two a reader sees too many served, never too few */
-        atomic_store_explicit(&tally->calls_until_tick, HEAP_CALLS_PER_TICK, memory_order_relaxed);
-        heap_tick(h);
-    }
+    if (UNLIKELY(heap_count_down(&tally->calls_until_tick)))
+        thread_domain_tick(h, which);
     return block;
 }
 
@@ -42,15 +48,6 @@ static void *allocate(thread_domain which, size_t bytes, size_t align,
     if (UNLIKELY(known == NULL))
         thread_heap_done(h);
     errno = reason;
-    return block;
-}
-
-void *thread_domain_allocate_hardened(thread_domain which, heap *h, size_t bytes)
-{
-    int reason = errno;
-    void *block = hardened_allocate(h, bytes, HEAP_ALIGN_BYTES);
-    count_served(h, which, block, bytes);
-    errno = LIKELY(block != NULL) ? reason : ENOMEM;
     return block;
 }
 
@@ -102,19 +99,6 @@ bool thread_domain_free(thread_domain which, void *block)
     else
         atomic_fetch_add_explicit(&domains[which].frees_without_heap, 1, memory_order_relaxed);
     return status == SLABMALLOC_OK;
-}
-
-bool thread_domain_free_hardened(thread_domain which, heap *h, void *block)
-{
-    int reason = errno;
-    slabmalloc_status status = hardened_free(h->space, h, block);
-    errno = reason;
-    if (UNLIKELY(status != SLABMALLOC_OK)) {
-        stop_if_owned(which, h->space, block, "free", status);
-        return false;
-    }
-    heap_count(&h->tallies[which].freed_blocks, 1);
-    return true;
 }
 
 static void *resize(heap *h, thread_domain which, void *block, size_t bytes, bool *is_foreign)

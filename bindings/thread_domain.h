@@ -10,6 +10,7 @@
 #ifndef SLABMALLOC_BINDINGS_THREAD_DOMAIN_H
 #define SLABMALLOC_BINDINGS_THREAD_DOMAIN_H
 
+#include "heap/hardened.h"
 #include "pymem.h"
 #include "threads.h"
 
@@ -27,9 +28,6 @@ void *thread_domain_allocate_aligned(thread_domain which, size_t bytes, size_t a
 void *thread_domain_allocate_nothing(thread_domain which);
 /* False: it is no block of the heap (NULL is none), and nothing has changed. errno is kept. */
 bool thread_domain_free(thread_domain which, void *block);
-/* malloc and free on a hardened heap, the caller's: a shorter way, with malloc's errno. */
-void *thread_domain_allocate_hardened(thread_domain which, heap *h, size_t bytes);
-bool thread_domain_free_hardened(thread_domain which, heap *h, void *block);
 /* The block with at least `bytes`, in place or moved; NULL: the system refuses and the block is as it was, or
  * *is_foreign: it is no block of the heap. */
 void *thread_domain_resize(thread_domain which, void *block, size_t bytes, bool *is_foreign);
@@ -72,6 +70,30 @@ ALWAYS_INLINE bool thread_domain_free_quickly(thread_domain which, void *block)
         return true;
     heap_count(freed_blocks, UINT64_MAX);
     return false;
+}
+
+/* The heap's callers owe it a tick. errno is kept. */
+NOINLINE void thread_domain_tick(heap *h, thread_domain which);
+
+/* The same of a hardened heap, the caller's. NULL: it is another kind, and nothing has changed. */
+ALWAYS_INLINE void *thread_domain_allocate_hardened(thread_domain which, heap *h, size_t bytes)
+{
+    void *block = hardened_allocate_quickly(h, bytes);
+    heap_tally *tally = &h->tallies[which];
+    if (UNLIKELY(block == NULL))
+        return NULL;
+    heap_count(&tally->served_bytes, bytes);
+    if (UNLIKELY(heap_count_down(&tally->calls_until_tick)))
+        thread_domain_tick(h, which);
+    return block;
+}
+
+ALWAYS_INLINE bool thread_domain_free_hardened(thread_domain which, heap *h, void *block)
+{
+    if (UNLIKELY(!hardened_free_quickly(h, block)))
+        return false;
+    heap_count(&h->tallies[which].freed_blocks, 1);
+    return true;
 }
 
 /* The allocator that was there before has served `bytes`. */

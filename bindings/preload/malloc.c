@@ -33,11 +33,14 @@ static void *malloc_nothing(void) { return served(thread_domain_allocate_nothing
 
 static NOINLINE void *malloc_not_small(size_t bytes)
 {
+    heap *h = thread_heap;
+    if (UNLIKELY(h != NULL && h->hardened != NULL)) {
+        void *block = thread_domain_allocate_hardened(THREAD_MALLOC, h, bytes);
+        if (LIKELY(block != NULL))
+            return block;
+    }
     if (bytes == 0)
         return malloc_nothing();
-    heap *h = thread_heap;
-    if (UNLIKELY(h != NULL && h->hardened != NULL))
-        return thread_domain_allocate_hardened(THREAD_MALLOC, h, bytes);
     slabmalloc_sc *sc = h == NULL ? NULL : heap_sc_of(&h->view, bytes);
     if (UNLIKELY(sc == NULL))
         return malloc_slowly(bytes);
@@ -125,9 +128,9 @@ _Noreturn static NOINLINE void stop(const char *call, void *block)
 static NOINLINE void free_slowly(void *block)
 {
     heap *h = thread_heap;
-    bool is_freed = h != NULL && h->hardened != NULL ? thread_domain_free_hardened(THREAD_MALLOC, h, block)
-                                                     : thread_domain_free(THREAD_MALLOC, block);
-    if (!is_freed && block != NULL)
+    if (UNLIKELY(h != NULL && h->hardened != NULL) && LIKELY(thread_domain_free_hardened(THREAD_MALLOC, h, block)))
+        return;
+    if (!thread_domain_free(THREAD_MALLOC, block) && block != NULL)
         stop("free", block);
 }
 

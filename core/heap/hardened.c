@@ -11,6 +11,15 @@
 
 /* ---- life ------------------------------------------------------------------------------------------------- */
 
+/* Of an odd number, modulo 2^64: each step doubles the bits that are right, and 3 are to begin with. */
+static uint64_t inverse_of(uint64_t odd)
+{
+    uint64_t inverse = odd;
+    for (int right_bits = 3; right_bits < 64; right_bits *= 2)
+        inverse *= 2 - odd * inverse;
+    return inverse;
+}
+
 void hardened_init(space *s)
 {
     /* A guard parts a mapping: as many as make half of those that a process can have, lest others get none. */
@@ -18,13 +27,34 @@ void hardened_init(space *s)
     space_secrets *secrets = &s->secrets;
     uint64_t words[] = {0, 0, 0, 0};
     os_random(words, sizeof(words) / sizeof(words[0]));
-    *secrets = (space_secrets){.address = words[0], .state = words[1], .slack = words[2], .fill = words[3]};
+    uint64_t stride = words[2] | 1;
+    *secrets = (space_secrets){.address = words[0], .state = words[1], .stride = stride, .inverse = inverse_of(stride)};
     /* What is written right behind a block is never 0: so the end of a string that is one too long is found. */
-    secrets->slack = (secrets->slack & SLACK_MASK) | 1;
-    secrets->fill = (secrets->fill >> 56 | 1) * UINT64_C(0x0101010101010101);
+    secrets->fill = (words[3] >> 56 | 1) * UINT64_C(0x0101010101010101);
 }
 
 /* ---- allocate --------------------------------------------------------------------------------------------- */
+
+void *hardened_allocate_quickly(heap *h, size_t bytes)
+{
+    if (UNLIKELY(bytes - 1 >= ZONE_SMALL_BYTES - HARDENED_SEAL_BYTES))
+        return NULL;
+    slabmalloc_sc *sc = heap_sc_of_small(&h->hardened->view, bytes + HARDENED_SEAL_BYTES);
+    hardened_class *c = &h->hardened->classes[sc->index];
+    block b = {.object = c->pool[c->pool_next], .bytes = sc->object_bytes};
+    uintptr_t spare = atomic_load_explicit(&c->spare, memory_order_relaxed), next = sc->next;
+    if (UNLIKELY(b.object == 0) || UNLIKELY(spare == 0 && next == NO_SLOT) ||
+        UNLIKELY(!is_zero((void *)b.object, b.bytes)))
+        return NULL;
+    uintptr_t *place = quarantine_next_in_pool(h, c);
+    if (spare != 0) {
+        atomic_store_explicit(&c->spare, 0, memory_order_relaxed);
+        *place = spare;
+    } else
+        *place = (uintptr_t)sc_allocate_next(sc, next);
+    seal(h->space, &b, bytes);
+    return (void *)b.object;
+}
 
 /* A large block gets `room` more. */
 ALWAYS_INLINE void *allocate(heap *h, size_t bytes, size_t align, size_t room)
@@ -53,7 +83,11 @@ ALWAYS_INLINE void *allocate(heap *h, size_t bytes, size_t align, size_t room)
     return (void *)b.object;
 }
 
-void *hardened_allocate(heap *h, size_t bytes, size_t align) { return allocate(h, bytes, align, 0); }
+void *hardened_allocate(heap *h, size_t bytes, size_t align)
+{
+    void *object = LIKELY(align <= HEAP_ALIGN_BYTES) ? hardened_allocate_quickly(h, bytes) : NULL;
+    return LIKELY(object != NULL) ? object : allocate(h, bytes, align, 0);
+}
 
 void *hardened_allocate_zeroed(heap *h, size_t bytes)
 {
@@ -88,7 +122,8 @@ static slabmalloc_status find(space *s, const void *address, block *b)
 static slabmalloc_status unseal(space *s, const block *b, bool is_own)
 {
     uint64_t found = atomic_load_explicit(seal_of(b), memory_order_relaxed);
-    size_t bytes = requested_bytes(s, b, found);
+    uint64_t key = seal_key(s, b->object);
+    size_t bytes = requested_bytes(s, b, key, found);
     if (UNLIKELY(bytes == SIZE_MAX))
         return fault_of(s, b, found);
     if (UNLIKELY(!is_whole(s, b, bytes))) {
@@ -99,15 +134,44 @@ static slabmalloc_status unseal(space *s, const block *b, bool is_own)
     }
     if (UNLIKELY(b->slab != NULL && !is_whole_before(s, b)))
         return SLABMALLOC_FREE_OVERFLOWN;
-    uint64_t freed = seal_for(s, b->object, 0, FREED);
+    uint64_t freed = seal_freed(s, key);
     if (LIKELY(is_own))
         atomic_store_explicit(seal_of(b), freed, memory_order_relaxed);
     else if (!atomic_compare_exchange_strong_explicit(seal_of(b), &found, freed, memory_order_acq_rel,
                                                       memory_order_relaxed))
         return SLABMALLOC_FREE_DOUBLE;
     if (LIKELY(b->slab != NULL)) /* a large one goes as a whole */
-        memset((void *)b->object, 0, b->bytes - HARDENED_SEAL_BYTES);
+        clear(b);
     return SLABMALLOC_OK;
+}
+
+bool hardened_free_quickly(heap *h, void *object)
+{
+    const space *s = h->space;
+    const heap_view *view = &h->hardened->view;
+    block b = {.object = (uintptr_t)object, .slab = heap_own_slab(view, (uintptr_t)object)};
+    if (UNLIKELY(b.slab == NULL))
+        return false;
+    const slabmalloc_sc *sc = b.slab->sc;
+    b.bytes = sc->geometry.object_bytes;
+    if (UNLIKELY(sc_slot_at(&sc->geometry, b.object & sc->offset_mask) == SIZE_MAX))
+        return false;
+    uint64_t key = seal_key(s, b.object), found = atomic_load_explicit(seal_of(&b), memory_order_relaxed);
+    size_t bytes = requested_bytes(s, &b, key, found);
+    if (UNLIKELY(bytes == SIZE_MAX) || UNLIKELY(!is_whole(s, &b, bytes)) || UNLIKELY(!is_whole_before(s, &b)))
+        return false;
+    hardened_class *c = &h->hardened->classes[sc->index];
+    block leaving = {.object = *quarantine_next_out(c), .bytes = b.bytes};
+    if (LIKELY(leaving.object != 0)) {
+        leaving.slab = heap_own_slab(view, leaving.object);
+        if (UNLIKELY(leaving.slab == NULL) || UNLIKELY(!quarantine_release_own(h, c, &leaving)))
+            return false;
+    } else
+        quarantine_hold(c, 1);
+    quarantine_enter(h, c, b.object, b.bytes);
+    atomic_store_explicit(seal_of(&b), seal_freed(s, key), memory_order_relaxed);
+    clear(&b);
+    return true;
 }
 
 slabmalloc_status hardened_free(space *s, heap *h, void *object)
@@ -137,7 +201,7 @@ size_t hardened_usable_bytes(space *s, const void *object)
     block b;
     if (find(s, object, &b) != SLABMALLOC_OK || (b.slab != NULL && heap_slab_is_nothing(b.slab)))
         return 0;
-    size_t bytes = requested_bytes(s, &b, atomic_load_explicit(seal_of(&b), memory_order_relaxed));
+    size_t bytes = requested_bytes_now(s, &b);
     return bytes == SIZE_MAX ? 0 : bytes;
 }
 
@@ -158,7 +222,7 @@ hardened_trace hardened_trace_of(space *s, const void *object, bool is_freed)
     size_t end = b.bytes - HARDENED_SEAL_BYTES, begin = 0;
     uint64_t expected = 0;
     if (!is_freed) {
-        trace.bytes = requested_bytes(s, &b, atomic_load_explicit(seal_of(&b), memory_order_relaxed));
+        trace.bytes = requested_bytes_now(s, &b);
         begin = min_size(trace.bytes, end); /* whose slack is it, if nobody knows where it begins? */
         end = min_size(end, begin + FILL_BYTES);
         expected = s->secrets.fill & UINT8_MAX;
@@ -174,7 +238,11 @@ hardened_trace hardened_trace_of(space *s, const void *object, bool is_freed)
 /* ---- resize ----------------------------------------------------------------------------------------------- */
 
 /* A large block that grows gets a quarter more, so that one which grows by small steps is not copied at each. */
-static size_t room_for(size_t bytes) { return min_size(bytes / 4, SLACK_MASK / 2); }
+static size_t room_for(size_t bytes)
+{
+    enum { MOST = 8 << 20 };
+    return min_size(bytes / 4, MOST);
+}
 
 /* Would a block of so many bytes have an object of the same size, or does a large one have the room? */
 static bool is_in_place(const heap *h, const block *b, size_t bytes)
@@ -190,7 +258,7 @@ static bool is_in_place(const heap *h, const block *b, size_t bytes)
 static size_t kept_bytes(const space *s, const block *b, slabmalloc_status *status)
 {
     uint64_t found = atomic_load_explicit(seal_of(b), memory_order_relaxed);
-    size_t bytes = requested_bytes(s, b, found);
+    size_t bytes = requested_bytes(s, b, seal_key(s, b->object), found);
     if (bytes == SIZE_MAX)
         *status = fault_of(s, b, found);
     else if (!is_whole(s, b, bytes))

@@ -32,24 +32,22 @@
 
 enum { HARDENED_SEAL_BYTES = 8, HARDENED_POOL_MOST = 64, HARDENED_QUARANTINE_MOST = 256 };
 
-/* Of one class: counts are powers of two. Dice are thrown a call ahead, so that what they choose is on its way to the
- * cache when it is wanted. */
+/* Of one class. Dice are thrown a call ahead, so that what they choose is on its way to the cache when it is wanted. */
 typedef struct hardened_class {
-    uint32_t pool_count, quarantine_count;
-    _Atomic uint32_t held_count; /* objects that are live to the heap, and nobody's; read by anyone */
-    uint32_t pool_next, quarantine_next;
-    _Atomic uintptr_t
-        spare; /* the last that left quarantine, clean: the pool's next; 0: none, or it went to its slab */
-    uintptr_t pool[HARDENED_POOL_MOST];             /* 0: none there */
-    uintptr_t quarantine[HARDENED_QUARANTINE_MOST]; /* the same */
+    uint32_t pool_next, pool_mask;             /* as many as a power of two, less 1 */
+    uint32_t quarantine_next, quarantine_mask; /* the same */
+    _Atomic uint32_t held_count;               /* objects that are live to the heap, and nobody's; read by anyone */
+    /* The last that left quarantine, clean: the pool's next; 0: none, or it went to its slab. Read by anyone. */
+    _Atomic uintptr_t spare;
+    uintptr_t *pool, *quarantine; /* their places; 0: none there */
 } hardened_class;
 
 /* What a hardened heap has besides, behind it in its memory. Of the owner. */
 typedef struct hardened {
     heap_view view; /* as that of a heap which is not */
-    uint64_t random_state, dice;
-    uint32_t throws_left; /* in `dice` */
+    uint64_t random_state;
     hardened_class classes[HEAP_CLASSES];
+    uintptr_t places[HEAP_CLASSES][HARDENED_POOL_MOST + HARDENED_QUARANTINE_MOST];
 } hardened;
 
 /* The secrets of a space. */
@@ -59,6 +57,12 @@ void hardened_init(space *s);
 void *hardened_allocate(heap *h, size_t bytes, size_t align);
 void *hardened_allocate_zeroed(heap *h, size_t bytes);
 void *hardened_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *status);
+/* What nearly every hardened_allocate is: of a small block, from what is there. NULL: it is another kind, and nothing
+ * has changed. [owner] */
+void *hardened_allocate_quickly(heap *h, size_t bytes);
+/* What nearly every hardened_free is: of a whole block of the caller's own. False: it is another kind, or a wrong one,
+ * and nothing has changed. [owner] */
+bool hardened_free_quickly(heap *h, void *object);
 /* `h`: the caller's heap, or NULL if he has none. */
 slabmalloc_status hardened_free(space *s, heap *h, void *object);
 size_t hardened_usable_bytes(space *s, const void *object);

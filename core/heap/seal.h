@@ -13,14 +13,6 @@
 /* So much of the slack is filled, from its beginning on. */
 enum { FILL_BYTES = 32 };
 
-/* The slack of an object is less than a medium page, and of a large one less than an OS page. */
-enum { SLACK_BITS = 24 };
-#define SLACK_MASK ((UINT64_C(1) << SLACK_BITS) - 1)
-
-enum { LIVE = 1, FREED = 2 };
-
-_Static_assert(HEAP_MEDIUM_PAGE_BYTES <= SLACK_MASK, "a slack fits its bits");
-
 typedef struct block {
     uintptr_t object;
     size_t bytes; /* of the object */
@@ -44,10 +36,31 @@ ALWAYS_INLINE uint64_t fold(uint64_t a, uint64_t b)
 #endif
 }
 
-ALWAYS_INLINE uint64_t seal_for(const space *s, uintptr_t object, size_t slack, unsigned state)
+/* A seal is, modulo 2^64,
+ *     key(object) + slack x stride     of a live block
+ *     key(object) - stride             of a freed one
+ *     0                                of a clean one
+ * and is read by way of the stride's inverse: (found - key) x inverse is the slack, or -1. What was overwritten, be it
+ * in its lowest byte, gives any number, and is taken for a seal only if that is not above the object's bytes: once in
+ * 2^64 / bytes. The lowest byte of a key is not 0: so the end of a string that is one too long is found. */
+ALWAYS_INLINE uint64_t seal_key(const space *s, uintptr_t object)
 {
-    uint64_t hash = fold(object ^ s->secrets.address, ((uint64_t)slack << 2 | state) ^ s->secrets.state);
-    return (hash & ~SLACK_MASK) | (slack ^ s->secrets.slack);
+    return fold(object ^ s->secrets.address, s->secrets.state) | 1;
+}
+
+ALWAYS_INLINE uint64_t seal_live(const space *s, uint64_t key, size_t slack)
+{
+    return key + (uint64_t)slack * s->secrets.stride;
+}
+
+ALWAYS_INLINE uint64_t seal_freed(const space *s, uint64_t key) { return key - s->secrets.stride; }
+
+#define SEAL_FREED UINT64_MAX
+
+/* The slack, SEAL_FREED, or more than any slack: it is no seal. */
+ALWAYS_INLINE uint64_t seal_read(const space *s, uint64_t key, uint64_t found)
+{
+    return (found - key) * s->secrets.inverse;
 }
 
 /* ---- the slack's first bytes ------------------------------------------------------------------------------- */
@@ -98,14 +111,22 @@ ALWAYS_INLINE void seal(const space *s, const block *b, size_t bytes)
 {
     size_t slack = b->bytes - HARDENED_SEAL_BYTES - bytes;
     fill_slack((char *)b->object + bytes, slack, s->secrets.fill);
-    atomic_store_explicit(seal_of(b), seal_for(s, b->object, slack, LIVE), memory_order_relaxed);
+    atomic_store_explicit(seal_of(b), seal_live(s, seal_key(s, b->object), slack), memory_order_relaxed);
 }
 
-/* The bytes that were asked for; SIZE_MAX: it is not sealed as live. */
-ALWAYS_INLINE size_t requested_bytes(const space *s, const block *b, uint64_t found)
+/* The bytes that were asked for; SIZE_MAX: `found` is no seal of a live block. */
+ALWAYS_INLINE size_t requested_bytes(const space *s, const block *b, uint64_t key, uint64_t found)
 {
-    size_t slack = (size_t)((found ^ s->secrets.slack) & SLACK_MASK), room = b->bytes - HARDENED_SEAL_BYTES;
-    return slack <= room && found == seal_for(s, b->object, slack, LIVE) ? room - slack : SIZE_MAX;
+    size_t room = b->bytes - HARDENED_SEAL_BYTES;
+    uint64_t slack = seal_read(s, key, found);
+    return LIKELY(slack <= room) ? room - (size_t)slack : SIZE_MAX;
+}
+
+/* The same, of what is there now. */
+ALWAYS_INLINE size_t requested_bytes_now(const space *s, const block *b)
+{
+    uint64_t found = atomic_load_explicit(seal_of(b), memory_order_relaxed);
+    return requested_bytes(s, b, seal_key(s, b->object), found);
 }
 
 /* Are the first bytes behind the requested ones what they were made? */
@@ -122,8 +143,10 @@ ALWAYS_INLINE bool is_whole_before(const space *s, const block *b)
         return true; /* what lies there is a guard */
     block before = {.object = b->object - b->bytes, .bytes = b->bytes};
     uint64_t found = atomic_load_explicit(seal_of(&before), memory_order_relaxed);
-    return found == 0 || requested_bytes(s, &before, found) != SIZE_MAX ||
-           found == seal_for(s, before.object, 0, FREED);
+    if (found == 0)
+        return true;
+    uint64_t slack = seal_read(s, seal_key(s, before.object), found);
+    return slack + 1 <= before.bytes - HARDENED_SEAL_BYTES + 1; /* SEAL_FREED too */
 }
 
 /* `memory` and `bytes` are multiples of 16. */
@@ -137,11 +160,29 @@ ALWAYS_INLINE bool is_zero(const void *memory, size_t bytes)
     return (found[0] | found[1]) == 0;
 }
 
+/* From live to quarantined: all but the seal. */
+ALWAYS_INLINE void clear(const block *b)
+{
+    enum { SHORT = 128 }; /* below that a call costs more */
+    size_t bytes = b->bytes - HARDENED_SEAL_BYTES;
+    if (bytes > SHORT) {
+        memset((void *)b->object, 0, bytes);
+        return;
+    }
+    char *at = (char *)b->object, *end = at + bytes;
+    for (; at + 16 <= end; at += 16) {
+        memset(at, 0, 16);
+        __asm__ volatile(""); /* lest it be made a call after all */
+    }
+    memset(at, 0, 8); /* bytes of an object are a multiple of 16 */
+}
+
 /* What is wrong with a block that is not sealed as live. A seal of 0 may be one that was overwritten. */
 static inline slabmalloc_status fault_of(const space *s, const block *b, uint64_t found)
 {
     bool is_clean = found == 0 && is_zero((const void *)b->object, b->bytes);
-    return is_clean || found == seal_for(s, b->object, 0, FREED) ? SLABMALLOC_FREE_DOUBLE : SLABMALLOC_FREE_OVERFLOWN;
+    return is_clean || seal_read(s, seal_key(s, b->object), found) == SEAL_FREED ? SLABMALLOC_FREE_DOUBLE
+                                                                                 : SLABMALLOC_FREE_OVERFLOWN;
 }
 
 #endif

@@ -44,9 +44,9 @@ struct space;
 
 /* What nobody outside can know: of hardened.h, drawn once. */
 typedef struct space_secrets {
-    uint64_t address, state; /* of the hash in a seal */
-    uint64_t slack;          /* what a slack is written under */
-    uint64_t fill;           /* eight bytes, all the same */
+    uint64_t address, state;  /* of the hash in a seal */
+    uint64_t stride, inverse; /* what a seal counts in; stride x inverse = 1 modulo 2^64 */
+    uint64_t fill;            /* eight bytes, all the same */
 } space_secrets;
 
 typedef struct space_options {

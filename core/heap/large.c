@@ -130,12 +130,12 @@ void *large_allocate(large_space *l, size_t bytes, size_t align, bool *is_zero)
     return object;
 }
 
-/* What has grown while it was live, and is not divided, is none that the next which begins as short finds. So it is
+/* What has grown while it was live, and is not short, is none that the next which begins as short finds. So it is
  * paid for with what rests, as far as its memory has not come from there: of a loop over such blocks one rests, not
  * all. */
 static size_t owed_for(const large_space *l, const large_block *b)
 {
-    return b->has_grown && !rest_is_divided(l, b->bytes) ? b->bytes - min_size(b->rested_bytes, b->bytes) : 0;
+    return b->has_grown && !rest_is_short(l, b->bytes) ? b->bytes - min_size(b->rested_bytes, b->bytes) : 0;
 }
 
 bool large_free(large_space *l, void *object, const large_rest *rest)

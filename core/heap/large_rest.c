@@ -8,8 +8,9 @@
 
 enum { WASTE_SHARE = 4 };
 
-/* What is longer is served as a whole or not at all: it may lie in huge pages, and of its kind there are few. */
-#define DIVIDED_MOST_BYTES ((size_t)2 << 20)
+/* Up to here any request divides a block; a longer one only requests that are at least as long: of its kind there are
+ * few, and what is short and stays would keep it from them. */
+#define SHORT_MOST_BYTES ((size_t)2 << 20)
 
 /* One step of giving back: about a quarter of a millisecond of the kernel's time. (A huge page takes no longer.) Who
  * takes or frees so many bytes pays for as many, and a step at most besides, however large the blocks are that go for
@@ -106,9 +107,22 @@ size_t rest_step(large_space *l, large_block *b)
 
 static size_t most_waste(size_t bytes) { return bytes / WASTE_SHARE; }
 
-bool rest_is_divided(const large_space *l, size_t bytes)
+bool rest_is_short(const large_space *l, size_t bytes)
 {
-    return bytes <= DIVIDED_MOST_BYTES && !block_may_be_huge(l, bytes);
+    return bytes <= SHORT_MOST_BYTES && !block_may_be_huge(l, bytes);
+}
+
+/* So much of a block is cut off for a request: as much, but no huge page is cut with it. */
+static size_t cut_bytes(const large_space *l, const large_block *b, size_t bytes)
+{
+    return block_may_be_huge(l, b->bytes) ? align_up(bytes, l->huge.bytes) : bytes;
+}
+
+/* Is the block one to be divided for the request, with little waste? */
+static bool is_divided_for(const large_space *l, const large_block *b, size_t bytes)
+{
+    return rest_is_short(l, b->bytes) ||
+           (bytes >= SHORT_MOST_BYTES && cut_bytes(l, b, bytes) - bytes <= most_waste(bytes));
 }
 
 static large_block *resting_behind(const large_block *b)
@@ -129,7 +143,8 @@ static size_t reach(const large_block *b, size_t bytes)
  *   1. The block that serves the request with the least waste, at most a quarter of it.
  *   2. The shortest that is too long, or is so with what rests behind it, and is divided. What is left over rests on,
  *      with its age, and the block takes it back when it grows. That needs no fresh memory, and not even a system
- *      call. It is for what grows by realloc, which begins short, however long it was when it was freed.
+ *      call: for what grows by realloc, which begins short, however long it was when it was freed, and for long blocks
+ *      of many sizes.
  *   3. The longest that has half of it or more, which grows: what grows by steps takes its own memory along.
  * NULL: there is none. */
 static large_block *rest_choose(const large_space *l, size_t bytes, size_t align)
@@ -143,7 +158,7 @@ static large_block *rest_choose(const large_space *l, size_t bytes, size_t align
         if (b->bytes >= bytes && b->bytes - bytes <= most_waste(bytes)) {
             if (best == NULL || b->bytes < best->bytes)
                 best = b;
-        } else if (is_untouched && rest_is_divided(l, b->bytes) && reach(b, bytes) >= bytes) {
+        } else if (is_untouched && is_divided_for(l, b, bytes) && reach(b, bytes) >= bytes) {
             if (reach(b, bytes) < least) {
                 divided = b;
                 least = reach(b, bytes);
@@ -185,7 +200,7 @@ static bool split(large_space *l, large_block *b, size_t bytes)
 static void join(large_space *l, large_block *b, size_t bytes)
 {
     large_block *next = b->behind;
-    size_t needed = bytes - b->bytes, held = next->bytes - next->purged_bytes;
+    size_t needed = cut_bytes(l, next, bytes - b->bytes), held = next->bytes - next->purged_bytes;
     if (next->bytes > needed && next->bytes - needed > most_waste(bytes)) {
         next->address += needed;
         next->bytes -= needed;
@@ -237,7 +252,8 @@ large_block *rest_take(large_space *l, size_t bytes, size_t align)
     large_block *b = rest_choose(l, bytes, align);
     if (b == NULL)
         return NULL;
-    if (b->bytes > bytes && b->bytes - bytes > most_waste(bytes) && !split(l, b, bytes))
+    size_t cut = cut_bytes(l, b, bytes);
+    if (b->bytes > cut && b->bytes - bytes > most_waste(bytes) && !split(l, b, cut))
         return NULL;
     rest_end(l, b);
     b->rested_bytes = b->bytes;

@@ -17,8 +17,8 @@ large_block *rest_take(large_space *l, size_t bytes, size_t align);
 bool rest_extend(large_space *l, large_block *b, size_t bytes);
 /* The block ends where it ends: what is behind it is its neighbour no more. */
 void rest_part_behind(large_block *b);
-/* May a request be served with a part of a block of so many bytes? */
-bool rest_is_divided(const large_space *l, size_t bytes);
+/* May any request, however short, be served with a part of a block of so many bytes? */
+bool rest_is_short(const large_space *l, size_t bytes);
 /* A block of addresses without memory that serves the request with little waste; NULL: there is none. */
 large_block *hollow_take(large_space *l, size_t bytes, size_t align);
 

@@ -2,19 +2,22 @@
  *
  * Large objects that begin short and grow, and resting ones that are longer than what is asked for: they are divided,
  * what is left over rests on and comes back, and a loop over such objects takes no more memory than one round of it.
+ * Long ones are divided for long ones alone.
  */
 #include "space_fixture.h"
 
 static const large_rest rest = {.bound_bytes = 64 * (size_t)MIB, .now_ms = 5};
 
 /* It has held as much once, so that nothing goes back for the sake of its peak. */
-static large_space *large_new(void)
+static large_space *large_new_with(const huge_use *huge)
 {
     large_space *l = calloc(1, sizeof *l);
-    REQUIRE(l != NULL && large_init(l, &no_huge_pages, false));
+    REQUIRE(l != NULL && large_init(l, huge, false));
     l->peak_bytes = 256 * (size_t)MIB;
     return l;
 }
+
+static large_space *large_new(void) { return large_new_with(&no_huge_pages); }
 
 static void large_delete(large_space *l)
 {
@@ -185,7 +188,7 @@ static void what_is_left_over_goes_by_its_age(void)
     large_delete(l);
 }
 
-static void long_ones_are_not_divided(void)
+static void short_ones_divide_no_long_one(void)
 {
     large_space *l = large_new();
     char *object = allocate(l, 8 * MIB, 1);
@@ -194,17 +197,53 @@ static void long_ones_are_not_divided(void)
     CHECK(other < object || other >= object + 8 * MIB);
     CHECK_EQUAL(l->resting_bytes, 8 * MIB);
     large_delete(l);
-    /* Nor is what may lie in a huge page. */
-    l = calloc(1, sizeof *l);
+    /* Nor what may lie in a huge page. */
     const huge_use huge = {.bytes = MIB};
-    REQUIRE(l != NULL && large_init(l, &huge, false));
-    l->peak_bytes = 256 * (size_t)MIB;
+    l = large_new_with(&huge);
     release(l, allocate(l, MIB, 1));
     allocate(l, 256 * KIB, 2);
     CHECK_EQUAL(l->reused_count, 0);
     release(l, allocate(l, MIB - 64 * KIB, 1));
     CHECK_EQUAL(l->reused_count, 1);
     large_delete(l);
+}
+
+/* Long blocks of many sizes share memory: no more of it is fresh than at the most they need at once. */
+static void long_ones_divide_a_long_one(void)
+{
+    static const huge_use *const uses[] = {&no_huge_pages, &advised_huge_pages, &wanted_huge_pages,
+                                           &unasked_huge_pages};
+    for (size_t i = 0; i < sizeof uses / sizeof *uses; i++) {
+        large_space *l = large_new_with(uses[i]);
+        bool may_be_huge = uses[i]->bytes != 0;
+        char *whole = allocate(l, 24 * MIB, 1);
+        release(l, whole);
+        size_t bytes = 9 * MIB + 512 * KIB, cut = may_be_huge ? 10 * MIB : bytes;
+        char *front = allocate(l, bytes, 2), *second = allocate(l, 24 * MIB - cut, 3);
+        CHECK_POINTER(front, whole);
+        CHECK_POINTER(second, whole + cut);
+        CHECK_EQUAL(large_usable_bytes(l, front), cut);
+        CHECK_EQUAL(l->reused_count, 2);
+        CHECK(l->live_bytes == 24 * MIB && l->resting_bytes == 0);
+        CHECK(is_stamped(front, bytes, 2));
+        /* Whole again, in whatever order they go; then a front that grows into what it was cut from. */
+        release(l, second);
+        release(l, front);
+        CHECK_POINTER(allocate(l, 24 * MIB, 4), whole);
+        release(l, whole);
+        front = allocate(l, 5 * MIB, 5); /* 6 where there may be huge pages */
+        CHECK_POINTER(front, whole);
+        CHECK_POINTER(resize(l, front, 5 * MIB, 7 * MIB, 5), whole);
+        CHECK_EQUAL(large_usable_bytes(l, front), may_be_huge ? 8 * MIB : 7 * MIB);
+        CHECK_EQUAL(l->live_bytes + l->resting_bytes, 24 * MIB);
+        /* More waste than a quarter is too much. */
+        if (may_be_huge) {
+            char *other = allocate(l, 4 * MIB + 64 * KIB, 6);
+            CHECK(other < whole || other >= whole + 24 * MIB);
+        }
+        CHECK_EQUAL(l->given_back_bytes, 0);
+        large_delete(l);
+    }
 }
 
 int main(void)
@@ -214,6 +253,7 @@ int main(void)
     RUN(what_is_left_over_comes_back);
     RUN(it_grows_beyond_what_is_left_over);
     RUN(what_is_left_over_goes_by_its_age);
-    RUN(long_ones_are_not_divided);
+    RUN(short_ones_divide_no_long_one);
+    RUN(long_ones_divide_a_long_one);
     return check_finish();
 }

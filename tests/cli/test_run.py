@@ -281,10 +281,87 @@ def test_the_summary_is_text_on_standard_error(form: str) -> None:
     heading, *rows = done.stderr.splitlines()
     assert heading.startswith("slabmalloc: ")
     assert " s on Python " in heading
+    assert heading.endswith(f", {form}")
     served = ["obj", "mem", "raw", *(["malloc"] if form == "preload" else [])]
-    assert [row.split()[0] for row in rows] == ["domain", *served, "heap", "process"]
-    for word in ("served", "passed on", "freed", "live", "mapped", "peak", "given back"):
+    words = [row.split()[0] for row in rows if not re.match(r"  [\d,]+ (B|others) ", row)]
+    assert words == ["domain", *served, "class", ">", "all", "heap,", "now", "so", "cache", "process"]
+    for word in ("served MiB", "passed MiB", "freed blocks", "live blocks", "held MiB", "peak MiB", "given back"):
         assert word in done.stderr
+
+
+def table(lines: list[str], heading: str) -> list[list[str]]:
+    """The rows below the line that begins with `heading`, in columns."""
+    at = next(i for i, line in enumerate(lines) if line.split()[0] == heading)
+    ends = re.compile(r"  (?:domain|class|heap,|so far) ")
+    stop = next(i for i, line in enumerate(lines[at + 1 :], at + 1) if ends.match(line))
+    return [re.split(r"\s{2,}", line.strip()) for line in lines[at + 1 : stop]]
+
+
+def count(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+BUSY = """
+import ctypes, threading
+kept = [bytes(1000) for _ in range(20_000)]
+raw_malloc, raw_free = ctypes.CDLL(None).PyMem_RawMalloc, ctypes.CDLL(None).PyMem_RawFree
+raw_malloc.argtypes, raw_malloc.restype, raw_free.argtypes = [ctypes.c_size_t], ctypes.c_void_p, [ctypes.c_void_p]
+blocks, are_made, are_freed = [], threading.Event(), threading.Event()
+def make():
+    blocks.extend(raw_malloc(700) for _ in range(500))
+    are_made.set()
+    are_freed.wait()
+thread = threading.Thread(target=make)
+thread.start()
+are_made.wait()
+for block in blocks: raw_free(block)
+are_freed.set()
+thread.join()
+block = bytearray(1 << 22); del block; block = bytearray(1 << 22); del block
+"""
+
+
+@needs_domains
+@pytest.mark.parametrize("form", FORMS)
+def test_the_summary_accounts_for_classes_remote_frees_and_the_cache(form: str) -> None:
+    lines = run([*FORMS[form], "-c", BUSY]).stderr.splitlines()
+    *rows, others, large, everything = table(lines, "class")
+    assert len(rows) == 8
+    assert [row[0] for row in (others, large, everything)] == [others[0], "> 128 KiB", "all"]
+    sizes = [count(name.removesuffix(" B")) for name, *_ in rows]
+    assert sizes == sorted(sizes)
+    by_size = dict(zip(sizes, rows, strict=True))
+    assert float(by_size[1152][5]) >= 20  # what was there at its peak is told, though nothing is live at the end
+    listed = [*rows, others]
+    assert count(everything[1]) == sum(count(row[1]) for row in [*listed, large])
+    assert count(everything[3]) == sum(count(row[3]) for row in listed) > 8
+    assert count(everything[6]) == sum(count(row[6]) for row in listed) >= 500
+    live, free, tail, resting, mapped = (count(word) for word in table(lines, "heap,")[0][1:])
+    assert live + free + tail + resting == mapped > 0
+    cache = next(line for line in lines if line.startswith("  cache "))
+    assert re.fullmatch(
+        r"  cache    resting [\d.]+ MiB, [\d.]+ MiB of it in large blocks; [1-9]\d* large blocks were .*", cache
+    )
+
+
+@needs_domains
+@pytest.mark.parametrize("form", FORMS)
+def test_statistics_print_as_the_tables_of_the_summary(form: str) -> None:
+    program = (
+        "import slabmalloc\nkept = [bytes(n) for n in range(9000)]\n"
+        "stats = slabmalloc.stats()\nprint(stats)\nprint(repr(stats))\n"
+        "print(sum(row.remote_frees for row in stats.classes))"
+    )
+    done = run([*FORMS[form], "-c", program])
+    *tables, brief, remote = done.stdout.splitlines()
+    told = done.stderr.splitlines()[1:]
+    assert [line for line in tables if line.startswith(("domain", "class", "heap,"))] == [
+        line[2:] for line in told if line.startswith(("  domain", "  class", "  heap,"))
+    ]
+    assert len(tables) == len(told)
+    assert table([f"  {line}" for line in tables], "class")[-1][6] == remote
+    assert brief.startswith("ProcessStats(live_objects=")
+    assert len(brief) < 300
 
 
 @needs_domains

@@ -4,18 +4,24 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from started import IN_PROCESS, PACKAGE, TELL, make_environment, start
+from preloaded import LIBRARY
+from started import IN_PROCESS, PACKAGE, TELL, environment, make_environment, start
 
 from forms import IS_FREE_THREADED, needs_domains
 from slabmalloc.process.preload import WITHOUT_PRELOAD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # ---- nothing to do ----------------------------------------------------------------------------------------------
 
@@ -174,14 +180,26 @@ def test_an_installation_without_the_library(tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the other library has glibc's malloc behind it")
+def test_another_library_that_comes_first_is_named_with_the_remedy(build: Callable[..., str]) -> None:
+    other = build("ahead.c", "-shared", "-fPIC")
+    command = ["sh", "-c", 'SLABMALLOC_RUN_PID=$$ LD_PRELOAD=$0 exec "$@"', f"{other}:{LIBRARY}", sys.executable]
+    done = subprocess.run(
+        [*command, "-c", "print(1)"], env=environment(None), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n")
+    remedy = "name it behind libslabmalloc.so in LD_PRELOAD, or leave it out"
+    assert done.stderr == f"slabmalloc: malloc is not served: another library comes first ({remedy}): {other}\n"
+
+
 @pytest.mark.parametrize("folder", ["with blank", "with:colon"])
 def test_an_installation_whose_path_the_dynamic_linker_takes_for_two(folder: str, tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / folder / "slabmalloc", ignore=shutil.ignore_patterns("__pycache__"))
     # PYTHONPATH can't hold the colon either.
     (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.path.insert(0, {str(tmp_path / folder)!r})")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    variables = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "slabmalloc", "run"]
-    done = subprocess.run([*command, "-c", TELL], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "-c", TELL], env=variables, capture_output=True, text=True, check=False)
     library = tmp_path / folder / "slabmalloc" / "libslabmalloc.so"
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"slabmalloc run: {library} can't be preloaded: ")
@@ -190,7 +208,7 @@ def test_an_installation_whose_path_the_dynamic_linker_takes_for_two(folder: str
     if IS_FREE_THREADED:
         return
     remedy = [*command, "--in-process", "--quiet", "-c", TELL]
-    done = subprocess.run(remedy, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(remedy, env=variables, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "in process\n", "")
 
 

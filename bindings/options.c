@@ -19,22 +19,21 @@ static void say_unused(const char *name, const char *why)
         return; /* nobody to tell */
 }
 
-static size_t number_or(const char *name, size_t otherwise)
+static size_t number_or(const char *name, unsigned least, size_t otherwise)
 {
     const char *text = getenv(name);
     if (text == NULL || *text == '\0')
         return otherwise;
     char *end = NULL, why[80];
     unsigned long long number = strtoull(text, &end, 10);
-    if (*text >= '0' && *text <= '9' && *end == '\0')
+    if (*text >= '0' && *text <= '9' && *end == '\0' && number >= least)
         return (size_t)number;
-    snprintf(why, sizeof(why), "'%.40s' is not a number from 0 on", text);
+    snprintf(why, sizeof(why), "'%.40s' is not a number from %u on", text, least);
     say_unused(name, why);
     return otherwise;
 }
 
-/* On for whatever is no plain no: who sets it to `yes` wants it. */
-static bool is_on(const char *name)
+bool options_is_on(const char *name)
 {
     const char *text = getenv(name);
     return text != NULL && *text != '\0' && strcmp(text, "0") != 0;
@@ -65,11 +64,11 @@ static void classes_from_environment(slabmalloc_size_classes *classes)
 space_options options_from_environment(void)
 {
     space_options options = space_options_default();
-    options.decay_ms = (uint32_t)min_size(number_or("SLABMALLOC_DECAY_MS", options.decay_ms), UINT32_MAX / 2);
-    options.large_bound_bytes = number_or("SLABMALLOC_CACHE_BYTES", options.large_bound_bytes);
-    options.reserve_bytes = number_or("SLABMALLOC_RESERVE", options.reserve_bytes);
-    options.huge_pages = is_on("SLABMALLOC_HUGE_PAGES");
-    options.is_hardened = is_on("SLABMALLOC_HARDENED");
+    options.decay_ms = (uint32_t)min_size(number_or("SLABMALLOC_DECAY_MS", 0, options.decay_ms), UINT32_MAX / 2);
+    options.large_bound_bytes = number_or("SLABMALLOC_CACHE_BYTES", 0, options.large_bound_bytes);
+    options.reserve_bytes = number_or("SLABMALLOC_RESERVE", 1, options.reserve_bytes);
+    options.huge_pages = options_is_on("SLABMALLOC_HUGE_PAGES");
+    options.is_hardened = options_is_on("SLABMALLOC_HARDENED");
     options.damaged = stop_at_damage;
     options.late_double_free = stop_at_late_double_free;
     classes_from_environment(&options.classes);

@@ -5,6 +5,7 @@
  *     SLABMALLOC_CACHE_BYTES  large objects that rest, or an eighth of what is live
  *     SLABMALLOC_RESERVE      bytes of address space to begin with
  *     SLABMALLOC_HUGE_PAGES   not 0: memory is put into huge pages, and goes back by whole ones
+ *     SLABMALLOC_HARDENED     not 0: see heap/hardened.h
  *     SLABMALLOC_CLASSES      size classes, see heap/classes.h; what is none is told in a line on standard error
  * A value that is no number is as if it were not there: the launcher has complained already.
  */
@@ -14,6 +15,9 @@
 #include "heap/space.h"
 
 space_options options_from_environment(void);
+
+/* Is the switch in the environment on? It is for whatever is no plain no: who sets it to `yes` wants it. */
+bool options_is_on(const char *name);
 
 enum { OPTIONS_MESSAGE_BYTES = 320 };
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "heap/hardened.h"
+#include "options.h"
 #include "python_allocator.h"
 
 #if defined(__has_include) && __has_include(<execinfo.h>)
@@ -103,11 +104,7 @@ static bool is_freed(const heap_place *place, size_t inside)
 
 /* ---- the line --------------------------------------------------------------------------------------------- */
 
-static bool is_stack_wanted(void)
-{
-    const char *wanted = getenv("SLABMALLOC_BACKTRACE");
-    return HAS_BACKTRACE && wanted != NULL && strcmp(wanted, "") != 0 && strcmp(wanted, "0") != 0;
-}
+static bool is_stack_wanted(void) { return HAS_BACKTRACE && options_is_on("SLABMALLOC_BACKTRACE"); }
 
 static const char *ways_to_see_more(void)
 {

@@ -9,8 +9,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "resident.h"
-
 typedef struct text {
     char *bytes;
     size_t length;
@@ -26,19 +24,26 @@ __attribute__((format(printf, 2, 3))) static void add(text *t, const char *forma
     t->length += min_size((size_t)(length < 0 ? 0 : length), room - 1);
 }
 
-/* 1234567 as "1,234,567", right-aligned. */
-static void add_count(text *t, int width, uint64_t count)
+typedef struct number {
+    char digits[32];
+} number;
+
+/* 1234567 as "1,234,567". */
+static number grouped(uint64_t count)
 {
-    char digits[32], grouped[48];
+    char digits[24];
+    number n;
     int length = snprintf(digits, sizeof(digits), "%llu", (unsigned long long)count), at = 0;
     for (int i = 0; i < length; i++) {
         if (i > 0 && (length - i) % 3 == 0)
-            grouped[at++] = ',';
-        grouped[at++] = digits[i];
+            n.digits[at++] = ',';
+        n.digits[at++] = digits[i];
     }
-    grouped[at] = '\0';
-    add(t, "%*s", width, grouped);
+    n.digits[at] = '\0';
+    return n;
 }
+
+static void add_count(text *t, int width, uint64_t count) { add(t, "%*s", width, grouped(count).digits); }
 
 static double mebibytes(uint64_t bytes) { return (double)bytes / (1 << 20); }
 
@@ -49,71 +54,180 @@ static void add_python_version(text *t)
         add(t, "%lu.%lu.%lu", *version >> 24, *version >> 16 & 0xFF, *version >> 8 & 0xFF);
 }
 
-/* A domain's counts, if it is served. */
-typedef struct row {
-    const char *name;
-    pymem_counters counters;
-} row;
+/* ---- text ------------------------------------------------------------------------------------------------- */
 
-static int rows_of(row *rows, const slabmalloc_process *process)
+static void add_domains(text *t, const summary_figures *f)
 {
-    int count = 0;
+    bool is_any = false;
+    add(t, "  domain         served blocks  served MiB    freed blocks   passed blocks  passed MiB\n");
     for (int domain = 0; domain < PROCESS_DOMAINS; domain++) {
-        rows[count].name = process_domain_names[domain];
-        count += process->count((process_domain)domain, &rows[count].counters);
+        const pymem_counters *c = &f->domains[domain];
+        if (!f->is_served[domain])
+            continue;
+        add(t, "  %-12s", process_domain_names[domain]);
+        add_count(t, 16, c->served_blocks);
+        add(t, "%12.1f", mebibytes(c->served_bytes));
+        add_count(t, 16, c->freed_blocks);
+        add_count(t, 16, c->passed_blocks);
+        add(t, "%12.1f\n", mebibytes(c->passed_bytes));
+        is_any = true;
     }
-    return count;
+    if (!is_any)
+        add(t, "  none is served\n");
 }
 
-static void render_text(text *t, const row *rows, int count, const space_stats *stats, double wall_seconds)
+/* A line of the table of classes, or the sum of some. */
+typedef struct class_line {
+    size_t live_blocks, live_bytes, slabs, held_bytes, peak_bytes;
+    uint64_t remote_frees;
+} class_line;
+
+static class_line line_of(const space_class_stats *c)
+{
+    return (class_line){
+        c->live_objects, c->live_objects * c->object_bytes, c->slabs, c->pages_bytes, c->peak_pages_bytes,
+        c->remote_frees};
+}
+
+static void add_line(class_line *sum, class_line line)
+{
+    sum->live_blocks += line.live_blocks;
+    sum->live_bytes += line.live_bytes;
+    sum->slabs += line.slabs;
+    sum->held_bytes += line.held_bytes;
+    sum->peak_bytes += line.peak_bytes;
+    sum->remote_frees += line.remote_frees;
+}
+
+static void render_line(text *t, const char *name, class_line line)
+{
+    add(t, "  %-12s", name);
+    add_count(t, 16, line.live_blocks);
+    add(t, "%12.1f", mebibytes(line.live_bytes));
+    add_count(t, 9, line.slabs);
+    add(t, "%10.1f%10.1f", mebibytes(line.held_bytes), mebibytes(line.peak_bytes));
+    add_count(t, 14, line.remote_frees);
+    add(t, "\n");
+}
+
+enum { CLASSES_SHOWN = 8 };
+
+/* Is it among the first that are shown, those that held the most? At the end of a program little is live. */
+static bool is_shown(const space_stats *stats, int at)
+{
+    int larger = 0;
+    for (int i = 0; i < SPACE_CLASSES; i++) {
+        size_t bytes = stats->classes[i].peak_pages_bytes, own = stats->classes[at].peak_pages_bytes;
+        larger += bytes > own || (bytes == own && i < at);
+    }
+    return larger < CLASSES_SHOWN;
+}
+
+/* Those that are not shown are one line. Returns how many slabs there are in all. */
+static size_t add_slabs(text *t, const space_stats *stats)
+{
+    char name[48];
+    int others = 0;
+    size_t slabs = 0;
+    class_line sum = {.live_blocks = 0};
+    for (int i = 0; i < SPACE_CLASSES; i++) {
+        const space_class_stats *c = &stats->classes[i];
+        if (c->object_bytes == 0)
+            continue;
+        slabs += c->slabs;
+        if (is_shown(stats, i)) {
+            snprintf(name, sizeof(name), "%s B", grouped(c->object_bytes).digits);
+            render_line(t, name, line_of(c));
+        } else {
+            add_line(&sum, line_of(c));
+            others++;
+        }
+    }
+    snprintf(name, sizeof(name), "%d others", others);
+    if (others > 0)
+        render_line(t, name, sum);
+    return slabs;
+}
+
+static void add_classes(text *t, const space_stats *stats)
+{
+    add(t, "  class           live blocks    live MiB    slabs  held MiB  peak MiB  remote frees\n");
+    size_t slabs = add_slabs(t, stats);
+    add(t, "  %-12s", "> 128 KiB");
+    add_count(t, 16, stats->large_objects);
+    add(t, "%12.1f%9s%10.1f%10.1f%14s\n", mebibytes(stats->large_bytes), "-",
+        mebibytes(stats->large_bytes + stats->large_resting_bytes), mebibytes(stats->large_peak_bytes), "-");
+    add(t, "  %-12s", "all");
+    add_count(t, 16, stats->live_objects);
+    add(t, "%12.1f", mebibytes(stats->live_bytes));
+    add_count(t, 9, slabs);
+    add(t, "%10.1f%10.1f", mebibytes(stats->mapped_bytes), mebibytes(stats->peak_mapped_bytes));
+    add_count(t, 14, stats->remote_frees);
+    add(t, "\n");
+}
+
+static void add_heap(text *t, const space_stats *stats)
+{
+    add(t, "  heap, bytes       live +          free +          tail +       resting =        mapped\n  now   ");
+    add_count(t, 16, stats->live_bytes);
+    add_count(t, 16, stats->free_bytes);
+    add_count(t, 16, stats->tail_bytes);
+    add_count(t, 16, stats->resting_bytes);
+    add_count(t, 16, stats->mapped_bytes);
+    add(t, "\n  so far   peak %.1f MiB mapped, given back %.1f MiB%s\n", mebibytes(stats->peak_mapped_bytes),
+        mebibytes(stats->given_back_bytes), stats->is_hardened ? ", hardened" : "");
+    add(t, "  cache    resting %.1f MiB, %.1f MiB of it in large blocks; ", mebibytes(stats->resting_bytes),
+        mebibytes(stats->large_resting_bytes));
+    add_count(t, 0, stats->large_reused);
+    add(t, " large blocks were served from it\n");
+}
+
+static void add_process(text *t, const resident_memory *resident)
+{
+    if (resident->bytes == 0)
+        return;
+    add(t, "  process  %.1f MiB resident (PSS)", mebibytes(resident->bytes));
+    if (resident->huge_bytes != 0)
+        add(t, ", %.1f MiB of it in huge pages", mebibytes(resident->huge_bytes));
+    add(t, "\n");
+}
+
+static void add_tables(text *t, const summary_figures *f)
+{
+    add_domains(t, f);
+    add_classes(t, &f->space);
+    add_heap(t, &f->space);
+    add_process(t, &f->resident);
+}
+
+static void render_text(text *t, const summary_figures *f, double wall_seconds, const char *form)
 {
     add(t, "slabmalloc: %.2f s on Python ", wall_seconds);
     add_python_version(t);
-    add(t, "\n  domain            served                    passed on                         freed\n");
-    for (int i = 0; i < count; i++) {
-        const pymem_counters *c = &rows[i].counters;
-        add(t, "  %-8s", rows[i].name);
-        add_count(t, 16, c->served_blocks);
-        add(t, "%10.1f MiB", mebibytes(c->served_bytes));
-        add_count(t, 15, c->passed_blocks);
-        add(t, "%10.1f MiB", mebibytes(c->passed_bytes));
-        add_count(t, 16, c->freed_blocks);
-        add(t, "\n");
-    }
-    add(t, "  heap     live %.1f MiB in ", mebibytes(stats->live_bytes));
-    add_count(t, 0, stats->live_objects);
-    add(t, " blocks, mapped %.1f MiB, peak %.1f MiB, given back %.1f MiB%s\n", mebibytes(stats->mapped_bytes),
-        mebibytes(stats->peak_mapped_bytes), mebibytes(stats->given_back_bytes),
-        stats->is_hardened ? ", hardened" : "");
-    resident_memory resident = resident_read();
-    if (resident.bytes != 0)
-        add(t, "  process  %.1f MiB resident (PSS)", mebibytes(resident.bytes));
-    if (resident.huge_bytes != 0)
-        add(t, ", %.1f MiB of it in huge pages", mebibytes(resident.huge_bytes));
-    if (resident.bytes != 0)
-        add(t, "\n");
+    add(t, ", %s\n", form);
+    add_tables(t, f);
 }
+
+/* ---- JSON ------------------------------------------------------------------------------------------------- */
 
 static void add_field(text *t, const char *name, uint64_t value)
 {
     add(t, ", \"%s\": %llu", name, (unsigned long long)value);
 }
 
-static void add_resident(text *t)
+static void add_resident(text *t, const resident_memory *resident)
 {
-    resident_memory resident = resident_read();
-    if (resident.bytes != 0) {
-        add_field(t, "resident_bytes", resident.bytes);
-        add_field(t, "resident_huge_bytes", resident.huge_bytes);
+    if (resident->bytes != 0) {
+        add_field(t, "resident_bytes", resident->bytes);
+        add_field(t, "resident_huge_bytes", resident->huge_bytes);
     } else {
         add(t, ", \"resident_bytes\": null, \"resident_huge_bytes\": null");
     }
 }
 
-static void render_json_domain(text *t, const row *r)
+static void render_json_domain(text *t, const char *name, const pymem_counters *c)
 {
-    const pymem_counters *c = &r->counters;
-    add(t, "\"%s\": {\"served_blocks\": %llu", r->name, (unsigned long long)c->served_blocks);
+    add(t, "\"%s\": {\"served_blocks\": %llu", name, (unsigned long long)c->served_blocks);
     add_field(t, "served_bytes", c->served_bytes);
     add_field(t, "resized_blocks", c->resized_blocks);
     add_field(t, "freed_blocks", c->freed_blocks);
@@ -131,24 +245,31 @@ static void render_json_classes(text *t, const space_stats *stats)
         if (c->object_bytes == 0)
             continue;
         add(t, "%s{\"object_bytes\": %zu", comma, c->object_bytes);
+        add_field(t, "slabs", c->slabs);
         add_field(t, "pages_bytes", c->pages_bytes);
+        add_field(t, "peak_pages_bytes", c->peak_pages_bytes);
         add_field(t, "live_objects", c->live_objects);
         add_field(t, "free_objects", c->free_objects);
+        add_field(t, "remote_frees", c->remote_frees);
         add(t, "}");
         comma = ", ";
     }
     add(t, "]");
 }
 
-static void render_json(text *t, const row *rows, int count, const space_stats *stats, double wall_seconds,
-                        const char *form)
+static void render_json(text *t, const summary_figures *f, double wall_seconds, const char *form)
 {
+    const space_stats *stats = &f->space;
+    const char *comma = "";
     add(t, "{\"wall_seconds\": %.6f, \"python\": \"", wall_seconds);
     add_python_version(t);
     add(t, "\", \"form\": \"%s\", \"domains\": {", form);
-    for (int i = 0; i < count; i++) {
-        add(t, i > 0 ? ", " : "");
-        render_json_domain(t, &rows[i]);
+    for (int domain = 0; domain < PROCESS_DOMAINS; domain++) {
+        if (!f->is_served[domain])
+            continue;
+        add(t, "%s", comma);
+        render_json_domain(t, process_domain_names[domain], &f->domains[domain]);
+        comma = ", ";
     }
     add(t, "}");
     add_field(t, "live_objects", stats->live_objects);
@@ -164,29 +285,46 @@ static void render_json(text *t, const row *rows, int count, const space_stats *
     add_field(t, "remote_frees", stats->remote_frees);
     add_field(t, "large_objects", stats->large_objects);
     add_field(t, "large_bytes", stats->large_bytes);
+    add_field(t, "large_resting_bytes", stats->large_resting_bytes);
+    add_field(t, "large_peak_bytes", stats->large_peak_bytes);
     add_field(t, "large_reused", stats->large_reused);
     add_field(t, "heaps", stats->heaps);
     add_field(t, "abandoned_heaps", stats->abandoned_heaps);
     add(t, ", \"huge_pages\": \"%s\"", stats->huge_pages == NULL ? "off" : stats->huge_pages);
     add_field(t, "huge_page_bytes", stats->huge_page_bytes);
     add(t, ", \"hardened\": %s", stats->is_hardened ? "true" : "false");
-    add_resident(t);
+    add_resident(t, &f->resident);
     render_json_classes(t, stats);
     add(t, "}\n");
+}
+
+/* ---- both ------------------------------------------------------------------------------------------------- */
+
+static void read_figures(summary_figures *f, const slabmalloc_process *process)
+{
+    *f = (summary_figures){.resident = resident_read()};
+    /* Domains first: a block that comes in between would be in the space alone. */
+    for (int domain = 0; domain < PROCESS_DOMAINS; domain++)
+        f->is_served[domain] = process->count((process_domain)domain, &f->domains[domain]);
+    if (process->get_space() != NULL)
+        f->space = space_statistics(process->get_space());
 }
 
 size_t summary_render(char *bytes, const slabmalloc_process *process, double wall_seconds, bool as_json)
 {
     text t = {bytes, 0};
-    row rows[PROCESS_DOMAINS];
-    space_stats stats = {.live_objects = 0};
-    /* Domains first: a block that comes in between would be in the space alone. */
-    int count = rows_of(rows, process);
-    if (process->get_space() != NULL)
-        stats = space_statistics(process->get_space());
+    summary_figures figures;
+    read_figures(&figures, process);
     if (as_json)
-        render_json(&t, rows, count, &stats, wall_seconds, process->form);
+        render_json(&t, &figures, wall_seconds, process->form);
     else
-        render_text(&t, rows, count, &stats, wall_seconds);
+        render_text(&t, &figures, wall_seconds, process->form);
+    return t.length;
+}
+
+size_t summary_render_tables(char *bytes, const summary_figures *figures)
+{
+    text t = {bytes, 0};
+    add_tables(&t, figures);
     return t.length;
 }

@@ -4,10 +4,10 @@
  * one moment at which CPython supports a replacement without restriction. (`raw` ends in malloc, so that it is ours
  * anyway: as a domain it has counts of its own.)
  *     SLABMALLOC_DOMAINS      which of obj, mem and raw; default all, "" none
- *     SLABMALLOC_NO_CHILDREN  set: programs that this one starts run without the library
+ *     SLABMALLOC_NO_CHILDREN  not 0: programs that this one starts run without the library
  *     SLABMALLOC_RUN_PID      the process that became this one, by `slabmalloc run` or the start-up file: it alone
  *                             complains, and writes a summary
- *     SLABMALLOC_SUMMARY      where to: a path, or - for standard error; SLABMALLOC_SUMMARY_JSON: as JSON
+ *     SLABMALLOC_SUMMARY      where to: a path, or - for standard error; SLABMALLOC_SUMMARY_JSON, not 0: as JSON
  */
 #define _GNU_SOURCE /* memrchr, dladdr */
 #include "process.h"
@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "options.h"
 #include "python_allocator.h"
 #include "summary.h"
 #include "thread_domain.h"
@@ -102,28 +103,43 @@ static struct {
     char summary[4096]; /* where to; empty: nowhere */
 } run;
 
-/* What is for this process alone leaves the environment. */
-static void read_run(void)
-{
-    const char *number = getenv("SLABMALLOC_RUN_PID"), *path = getenv("SLABMALLOC_SUMMARY");
-    run.pid = getpid();
-    run.is_run = number != NULL && strtol(number, NULL, 10) == (long)run.pid;
-    run.as_json = getenv("SLABMALLOC_SUMMARY_JSON") != NULL;
-    if (run.is_run && path != NULL && strlen(path) < sizeof(run.summary))
-        strcpy(run.summary, path);
-    if (number == NULL)
-        return;
-    unsetenv("SLABMALLOC_RUN_PID");
-    unsetenv("SLABMALLOC_SUMMARY");
-    unsetenv("SLABMALLOC_SUMMARY_JSON");
-}
-
 static void say(const char *what, const char *more)
 {
     char line[sizeof(run.summary) + 256];
     int length = snprintf(line, sizeof(line), "slabmalloc: %s%s\n", what, more);
     if (write(STDERR_FILENO, line, min_size((size_t)length, sizeof(line) - 1)) < 0)
         return; /* nobody to tell */
+}
+
+static void say_unwritten(const char *path, int reason)
+{
+    char why[sizeof(run.summary) + 64];
+    snprintf(why, sizeof(why), "%s: %s; it goes to standard error", path, strerror(reason));
+    say("can't write the summary: ", why);
+}
+
+static void read_place(const char *path)
+{
+    bool is_too_long = strlen(path) >= sizeof(run.summary);
+    strcpy(run.summary, is_too_long ? "-" : path);
+    if (is_too_long)
+        say_unwritten("its path", ENAMETOOLONG);
+}
+
+/* What is for this process alone leaves the environment. */
+static void read_run(void)
+{
+    const char *number = getenv("SLABMALLOC_RUN_PID"), *path = getenv("SLABMALLOC_SUMMARY");
+    run.pid = getpid();
+    run.is_run = number != NULL && strtol(number, NULL, 10) == (long)run.pid;
+    run.as_json = options_is_on("SLABMALLOC_SUMMARY_JSON");
+    if (run.is_run && path != NULL)
+        read_place(path);
+    if (number == NULL)
+        return;
+    unsetenv("SLABMALLOC_RUN_PID");
+    unsetenv("SLABMALLOC_SUMMARY");
+    unsetenv("SLABMALLOC_SUMMARY_JSON");
 }
 
 /* Who has the name `malloc`, if it is not us. By what it returns: the address of a function may be that of an entry in
@@ -139,7 +155,10 @@ static void say_if_not_first(void)
     space *s = process_space();
     Dl_info info;
     if (block != NULL && (s == NULL || !heap_owns(s, block))) /* NULL: the system refuses, whoever is first */
-        say("malloc is not served: another library comes first: ", dladdr(symbol, &info) != 0 ? info.dli_fname : "?");
+        say("malloc is not served: another library comes first (name it behind libslabmalloc.so in LD_PRELOAD, or "
+            "leave it "
+            "out): ",
+            dladdr(symbol, &info) != 0 ? info.dli_fname : "?");
     if (block != NULL)
         first_free(block);
 }
@@ -164,7 +183,7 @@ __attribute__((constructor)) static void begin(void)
         if (process_space() != NULL && process_space()->huge_refusal != NULL)
             say("huge pages are not used: ", process_space()->huge_refusal);
     }
-    if (getenv("SLABMALLOC_NO_CHILDREN") != NULL)
+    if (options_is_on("SLABMALLOC_NO_CHILDREN"))
         leave_children_alone();
     dlerror(); /* what was looked up in vain is no error of the program's */
     errno = reason;
@@ -185,10 +204,26 @@ int __register_atfork(void (*before)(void), void (*in_parent)(void), void (*in_c
 }
 #endif
 
-static void write_all(int file, const char *bytes, size_t length)
+static bool write_all(int file, const char *bytes, size_t length)
 {
-    for (ssize_t written; length > 0 && (written = write(file, bytes, length)) > 0; length -= (size_t)written)
-        bytes += written;
+    for (ssize_t written; length > 0; bytes += written, length -= (size_t)written)
+        if ((written = write(file, bytes, length)) < 0)
+            return false;
+    return true;
+}
+
+/* False: errno says why. */
+static bool write_file(const char *path, const char *bytes, size_t length)
+{
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (file < 0)
+        return false;
+    bool is_written = write_all(file, bytes, length);
+    int reason = errno;
+    bool is_closed = close(file) == 0; /* some file systems tell here what they could not keep */
+    if (!is_written)
+        errno = reason;
+    return is_written && is_closed;
 }
 
 __attribute__((destructor)) static void end(void)
@@ -200,17 +235,11 @@ __attribute__((destructor)) static void end(void)
     clock_gettime(CLOCK_MONOTONIC, &now);
     double seconds = (double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) / 1e9;
     size_t length = summary_render(text, &slabmalloc_process_table, seconds, run.as_json);
-    if (strcmp(run.summary, "-") == 0) {
+    bool is_for_stderr = strcmp(run.summary, "-") == 0;
+    if (!is_for_stderr && !write_file(run.summary, text, length)) {
+        say_unwritten(run.summary, errno);
+        is_for_stderr = true;
+    }
+    if (is_for_stderr)
         write_all(STDERR_FILENO, text, length);
-        return;
-    }
-    int file = open(run.summary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (file < 0) {
-        char why[sizeof(run.summary) + 64];
-        snprintf(why, sizeof(why), "%s: %s", run.summary, strerror(errno));
-        say("can't write the summary: ", why);
-        return;
-    }
-    write_all(file, text, length);
-    close(file);
 }

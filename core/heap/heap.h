@@ -121,9 +121,13 @@ typedef struct heap {
 
 enum { SPACE_CLASSES = HEAP_CLASSES };
 
+/* Of a size: live + free objects are the slots of its slabs. */
 typedef struct space_class_stats {
-    size_t object_bytes; /* 0: no page has objects of this class */
-    size_t pages_bytes, live_objects, free_objects;
+    size_t object_bytes; /* 0: there never was a slab of this class */
+    size_t slabs, pages_bytes;
+    size_t peak_pages_bytes; /* sum of the heaps' maxima */
+    size_t live_objects, free_objects;
+    uint64_t remote_frees; /* collected, or still to be */
 } space_class_stats;
 
 /* Of all heaps of a space. mapped = live + free + tail + resting, to the byte. */
@@ -134,9 +138,10 @@ typedef struct space_stats {
     size_t resting_bytes;                   /* free pages and large objects, not purged yet */
     uint64_t given_back_bytes;              /* purged or unmapped so far */
     size_t reserved_bytes, bookkeeping_bytes;
-    uint64_t remote_frees;             /* collected, or still to be */
-    size_t large_objects, large_bytes; /* of the live ones */
-    uint64_t large_reused;             /* large objects served from what rested */
+    uint64_t remote_frees;                        /* collected, or still to be */
+    size_t large_objects, large_bytes;            /* of the live ones */
+    size_t large_resting_bytes, large_peak_bytes; /* of resting ones / the most that both ever were */
+    uint64_t large_reused;                        /* large objects served from what rested */
     size_t heaps, abandoned_heaps;
     bool is_hardened;
     size_t huge_page_bytes; /* memory of pages goes back by so many; 0: they are in no huge pages */

@@ -22,7 +22,9 @@ static void count_slab(space_stats *stats, const slab *s)
     }
     space_class_stats *row = &stats->classes[sc->index];
     row->object_bytes = g->object_bytes;
+    row->slabs++;
     row->pages_bytes += g->page_bytes;
+    row->remote_frees += remote_count;
     row->live_objects += live;
     row->free_objects += g->capacity - live;
     stats->live_bytes += (size_t)live * g->object_bytes;
@@ -63,6 +65,23 @@ static void count_held(space_stats *stats, const heap *h)
     }
 }
 
+/* What a heap's classes did so far; of the objects without bytes there is no row. */
+static void count_past(space_stats *stats, const heap *h)
+{
+    for (uint32_t i = 0; i < h->view.zone->classes.count; i++) {
+        const slabmalloc_sc *sc = &h->view.zone->sc[i];
+        size_t peak_pages = atomic_load_explicit(&sc->peak_pages, memory_order_relaxed);
+        uint64_t remote_frees = atomic_load_explicit(&sc->remote_frees, memory_order_relaxed);
+        stats->remote_frees += remote_frees;
+        if (h->is_nothing || peak_pages == 0)
+            continue;
+        space_class_stats *row = &stats->classes[i];
+        row->object_bytes = sc->geometry.object_bytes;
+        row->peak_pages_bytes += peak_pages * sc->geometry.page_bytes;
+        row->remote_frees += remote_frees;
+    }
+}
+
 static void count_heaps(space_stats *stats, const space *s)
 {
     for (const heap *h = s->heaps; h != NULL; h = h->next) {
@@ -71,8 +90,7 @@ static void count_heaps(space_stats *stats, const space *s)
         stats->abandoned_heaps += h->state == HEAP_ABANDONED;
         stats->given_back_bytes += atomic_load_explicit(&h->swept_bytes, memory_order_relaxed);
         stats->bookkeeping_bytes += slabmalloc_zone_bookkeeping_bytes(h->view.zone);
-        for (uint32_t i = 0; i < h->view.zone->classes.count; i++)
-            stats->remote_frees += atomic_load_explicit(&h->view.zone->sc[i].remote_frees, memory_order_relaxed);
+        count_past(stats, h);
     }
 }
 
@@ -100,6 +118,8 @@ space_stats space_statistics(space *s)
     stats.bookkeeping_bytes += store_bytes(&l->store);
     stats.large_objects = l->live_count;
     stats.large_bytes = l->live_bytes;
+    stats.large_resting_bytes = l->resting_bytes;
+    stats.large_peak_bytes = l->peak_bytes;
     stats.large_reused = l->reused_count;
     pthread_mutex_unlock(&s->large.lock);
     pthread_mutex_unlock(&s->lock);

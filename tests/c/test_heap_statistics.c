@@ -12,19 +12,24 @@ static space_stats check_rows(space *s)
 {
     space_stats stats = space_statistics(s);
     size_t live_objects = stats.large_objects, live_bytes = stats.large_bytes, free_bytes = 0, pages_bytes = 0;
+    uint64_t remote_frees = 0;
     for (size_t i = 0; i < SPACE_CLASSES; i++) {
         const space_class_stats *row = &stats.classes[i];
         if (row->object_bytes == 0) {
-            CHECK(row->pages_bytes == 0 && row->live_objects == 0 && row->free_objects == 0);
+            CHECK(row->slabs == 0 && row->pages_bytes == 0 && row->live_objects == 0 && row->free_objects == 0);
+            CHECK(row->peak_pages_bytes == 0 && row->remote_frees == 0);
             continue;
         }
         size_t page = row->object_bytes > HEAP_SMALL_BYTES ? HEAP_MEDIUM_PAGE_BYTES : HEAP_PAGE_BYTES;
-        CHECK(row->pages_bytes > 0 && row->pages_bytes % page == 0);
-        CHECK_EQUAL(row->live_objects + row->free_objects, row->pages_bytes / page * (page / row->object_bytes));
+        CHECK_EQUAL(row->pages_bytes, row->slabs * page);
+        CHECK(row->peak_pages_bytes > 0 && row->peak_pages_bytes % page == 0);
+        CHECK(row->pages_bytes <= row->peak_pages_bytes);
+        CHECK_EQUAL(row->live_objects + row->free_objects, row->slabs * (page / row->object_bytes));
         live_objects += row->live_objects;
         live_bytes += row->live_objects * row->object_bytes;
         free_bytes += row->free_objects * row->object_bytes;
         pages_bytes += row->pages_bytes;
+        remote_frees += row->remote_frees;
     }
     CHECK_EQUAL(stats.live_objects, live_objects);
     CHECK_EQUAL(stats.live_bytes, live_bytes);
@@ -32,6 +37,9 @@ static space_stats check_rows(space *s)
     CHECK_EQUAL(stats.mapped_bytes, pages_bytes + stats.resting_bytes + stats.large_bytes);
     CHECK_EQUAL(stats.live_bytes + stats.free_bytes + stats.tail_bytes + stats.resting_bytes, stats.mapped_bytes);
     CHECK(stats.mapped_bytes <= stats.peak_mapped_bytes);
+    CHECK(stats.large_bytes + stats.large_resting_bytes <= stats.large_peak_bytes);
+    CHECK(stats.large_resting_bytes <= stats.resting_bytes);
+    CHECK_EQUAL(stats.remote_frees, remote_frees);
     return stats;
 }
 

@@ -7,7 +7,6 @@ compares standard output, standard error (the summary is silenced) and exit stat
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -18,21 +17,13 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
+from commands import FORMS, RUN, run
 
-from forms import IS_FREE_THREADED, needs_domains
+from forms import needs_domains
 from stop_line import stop_line
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-pytest.importorskip("slabmalloc.process._pymem", reason="needs the native extension")
-
-SLABMALLOC = [sys.executable, "-m", "slabmalloc"]
-RUN = [*SLABMALLOC, "run"]
-FORMS: dict[str, list[str]] = {"preload": RUN, "in process": [*RUN, "--in-process"]}
-if IS_FREE_THREADED:
-    RUN.append("--domains=raw")  # it could not have the others, and would say so
-    del FORMS["in process"]
 
 # How a program sees its place in the world.
 PLACE = """
@@ -43,6 +34,7 @@ class Pickled: pass
 import pickle
 print(type(pickle.loads(pickle.dumps(Pickled()))) is Pickled)
 """
+
 
 ENDS = {
     "return": "print('well')",
@@ -70,10 +62,6 @@ ENDS = {
     "terminated": "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)",
     "last_error": "import atexit, sys\natexit.register(lambda: print(sys.last_traceback.tb_lineno))\n1 / 0",
 }
-
-
-def run(command: list[str], **settings: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **settings)  # type: ignore[call-overload, no-any-return]
 
 
 def assert_same(
@@ -217,29 +205,6 @@ def test_inspection_after_the_end() -> None:
     assert_same(["-c", "x = 3; 1 / 0"], ("-i", "-q"), input="print(x)\n")
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_script_that_can_not_be_read(form: str, tmp_path: Path) -> None:
-    done = run([*FORMS[form], "--quiet", "missing.py"], cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.endswith(f"can't open file '{tmp_path}/missing.py': [Errno 2] No such file or directory\n")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "what shall be run?"),
-        (["--quiet"], "what shall be run?"),
-        (["--domains=obj,malloc", "-c", ""], "'malloc' is not a domain that can be installed"),
-        (["--no-such-option", "x.py"], "unrecognized arguments: --no-such-option"),
-    ],
-)
-def test_wrong_usage(arguments: list[str], message: str) -> None:
-    done = run([*RUN, *arguments], input="")
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_multiprocessing_finds_the_program(tmp_path: Path) -> None:
     program = tmp_path / "pool.py"
     program.write_text(
@@ -273,70 +238,6 @@ def test_an_interrupt_from_outside_ends_it_as_python_ends(form: str) -> None:
     assert "cli" not in errors
 
 
-@needs_domains
-@pytest.mark.parametrize("form", FORMS)
-def test_the_summary_is_text_on_standard_error(form: str) -> None:
-    done = run([*FORMS[form], "-c", "print('out')"])
-    assert done.stdout == "out\n"
-    heading, *rows = done.stderr.splitlines()
-    assert heading.startswith("slabmalloc: ")
-    assert " s on Python " in heading
-    served = ["obj", "mem", "raw", *(["malloc"] if form == "preload" else [])]
-    assert [row.split()[0] for row in rows] == ["domain", *served, "heap", "process"]
-    for word in ("served", "passed on", "freed", "live", "mapped", "peak", "given back"):
-        assert word in done.stderr
-
-
-@needs_domains
-@pytest.mark.parametrize("form", FORMS)
-def test_the_summary_as_json(form: str, tmp_path: Path) -> None:
-    program = "kept = [bytes(100) for _ in range(10_000)]"
-    first = run([*FORMS[form], "--json", "--domains=obj", "-c", program]).stderr
-    second = run([*FORMS[form], "--summary=json", "--domains=obj", "-c", program]).stderr
-    run([*FORMS[form], "--json", "--domains=obj", "--summary", "here.json", "-c", program], cwd=tmp_path)
-    for text in (first, second, (tmp_path / "here.json").read_text()):
-        record = json.loads(text)
-        assert record.pop("form") == form
-        assert list(record["domains"]) == (["obj", "malloc"] if form == "preload" else ["obj"])
-        assert record["domains"]["obj"]["served_blocks"] >= 10_000
-        assert record["wall_seconds"] > 0
-        assert record["resident_bytes"] > 0
-        assert {"live_objects", "mapped_bytes", "peak_mapped_bytes", "given_back_bytes", "python"} <= record.keys()
-        assert sum(row["live_objects"] for row in record["classes"]) + record["large_objects"] == record["live_objects"]
-
-
-def test_the_summary_goes_to_the_place_named_at_the_start(tmp_path: Path) -> None:
-    done = run([*RUN, "--summary=s.txt", "-c", "import os; os.chdir('/')"], cwd=tmp_path)
-    assert done.stderr == ""
-    assert (tmp_path / "s.txt").read_text().startswith("slabmalloc: ")
-
-
-def test_a_summary_that_can_not_be_written(tmp_path: Path) -> None:
-    done = run([*RUN, f"--summary={tmp_path}/none/s.txt", "-c", "print(1)"])
-    assert done.returncode == 0
-    assert done.stdout == "1\n"
-    assert done.stderr == f"slabmalloc: can't write the summary: {tmp_path}/none/s.txt: No such file or directory\n"
-    name = "s" * 3000
-    done = run([*RUN, f"--summary={tmp_path}/{name}", "-c", "print(1)"])
-    assert done.stderr == f"slabmalloc: can't write the summary: {tmp_path}/{name}: File name too long\n"
-
-
-def test_no_summary_from_children_nor_without_standard_error() -> None:
-    forks = "import os, sys\nif os.fork() == 0: sys.exit(0)\nos.wait()"
-    assert run([*RUN, "-c", forks]).stderr.count("slabmalloc: ") == 1
-    assert (
-        run([*RUN, "-c", "import os; os.close(2)"]).returncode
-        == run([sys.executable, "-c", "import os; os.close(2)"]).returncode
-    )
-
-
-def test_the_summary_is_the_last_word() -> None:
-    program = "import atexit, sys\natexit.register(print, 'at exit', file=sys.stderr)"
-    lines = run([*RUN, "-c", program]).stderr.splitlines()
-    assert lines[0] == "at exit"
-    assert lines[1].startswith("slabmalloc: ")
-
-
 def test_tracemalloc_from_the_start_sees_the_program() -> None:
     program = (
         "import tracemalloc\nkept = [bytes(100) for _ in range(1000)]\n"
@@ -346,34 +247,9 @@ def test_tracemalloc_from_the_start_sees_the_program() -> None:
     assert (done.stdout, done.returncode) == ("True 5\n", 0)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status", "words"),
-    [
-        ([], 2, ["usage: slabmalloc VERB"]),
-        (["--help"], 0, ["usage: slabmalloc VERB", "run", "doctor"]),
-        (["--version"], 0, ["slabmalloc "]),
-        (["rum"], 2, ["'rum' is not a verb", "did you mean 'run'?", "there are: run, doctor"]),
-        (
-            ["run", "--help"],
-            0,
-            ["usage: slabmalloc run", "--summary", "--quiet", "--domains", "--huge-pages", "--classes"],
-        ),
-    ],
-)
-def test_the_command_itself(arguments: list[str], status: int, words: list[str]) -> None:
-    done = run([*SLABMALLOC, *arguments])
-    assert done.returncode == status
-    for word in words:
-        assert word in done.stdout + done.stderr
-
-
-def test_without_the_extension_it_says_so(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['slabmalloc.process._pymem'] = None\n")
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = run([*RUN, "--in-process", "-c", "print('never')"], env={**os.environ, "PYTHONPATH": path})
-    assert done.returncode == 2
-    assert "needs slabmalloc's native extension" in done.stderr
-    assert done.stdout == ""
+def test_a_broken_pipe_of_the_program_is_its_own() -> None:
+    program = "import os, sys\nread, write = os.pipe()\nos.close(read)\nos.write(write, b'x')"
+    assert "BrokenPipeError" in assert_same(["-c", program]).stderr
 
 
 SERVED = "from slabmalloc.process import _pymem; print(_pymem.form())"
@@ -394,46 +270,6 @@ def test_other_preloads_are_kept_behind_ours() -> None:
     arguments = [*RUN, "--quiet", "--no-children", "-c", program]
     assert run(arguments, env={**os.environ, "LD_PRELOAD": libm}).stdout == f"{libm}\n"
     assert run(arguments).stdout == "None\n"
-
-
-@pytest.mark.parametrize("switch", ["SLABMALLOC_HARDENED", "SLABMALLOC_HUGE_PAGES"])
-def test_a_switch_is_on_unless_it_is_plainly_off(switch: str) -> None:
-    attribute = {"SLABMALLOC_HARDENED": "hardened", "SLABMALLOC_HUGE_PAGES": "huge_pages"}[switch]
-    program = f"import slabmalloc; print(slabmalloc.stats().{attribute})"
-
-    def said(value: str) -> str:
-        return run([*RUN, "--quiet", "-c", program], env={**os.environ, switch: value}).stdout.strip()
-
-    off = {"False", "off"}
-    assert {said("0"), said("")} <= off
-    assert off.isdisjoint({said("1"), said("yes"), said("on")})
-
-
-@pytest.mark.parametrize("value", ["abc", "-1", "1s", "0x10"])
-def test_a_number_that_is_none_is_not_used_and_that_is_said(value: str) -> None:
-    done = run([*RUN, "--quiet", "-c", "print(1)"], env={**os.environ, "SLABMALLOC_DECAY_MS": value})
-    assert (done.returncode, done.stdout) == (0, "1\n")
-    assert done.stderr == f"slabmalloc: SLABMALLOC_DECAY_MS is not used: '{value}' is not a number from 0 on\n"
-
-
-@pytest.mark.skipif(IS_FREE_THREADED, reason="has one domain alone")
-def test_domains_by_the_variable_unless_an_option_names_them() -> None:
-    program = "import slabmalloc; print(sorted(slabmalloc.stats().domains))"
-    environment = {**os.environ, "SLABMALLOC_DOMAINS": "raw"}
-    assert run([*RUN, "--quiet", "-c", program], env=environment).stdout == "['malloc', 'raw']\n"
-    assert run([*RUN, "--quiet", "--domains=mem", "-c", program], env=environment).stdout == "['malloc', 'mem']\n"
-    done = run([*RUN, "--quiet", "--in-process", "-c", program], env=environment)
-    assert (done.stdout, done.stderr) == ("['raw']\n", "")
-
-
-def test_usage_that_is_wrong_tells_the_remedy() -> None:
-    done = run([*RUN, "-X", "dev", "-c", "print(1)"])
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "options of the interpreter come before: python -X dev -m slabmalloc run" in done.stderr
-    done = run([*RUN, "--decay=abc", "-c", "print(1)"])
-    assert "argument --decay: abc is no number of seconds from 0 to 1,000,000\n" in done.stderr
-    done = run([*RUN, "--cache=x", "-c", "print(1)"])
-    assert "argument --cache: x is no number of MiB from 0 to 1,073,741,824\n" in done.stderr
 
 
 def test_the_environment_of_the_program_is_its_own() -> None:
@@ -457,35 +293,6 @@ print(stats.conserved, _pymem.audit(), sorted(stats.domains), stats.large_object
 print(slabmalloc.trim() > 0, slabmalloc.stats().conserved)
 """
     assert run([*RUN, "--quiet", "-c", program]).stdout == "True None ['malloc', 'mem', 'obj', 'raw'] True\nTrue True\n"
-
-
-@needs_domains
-def test_options_reach_the_library() -> None:
-    program = "import slabmalloc; print(slabmalloc.stats().reserved_bytes >> 20)"
-    assert run([*RUN, "--quiet", "--reserve=256", "-c", program]).stdout == "256\n"
-    assert run([*RUN, "--quiet", "--in-process", "--reserve=128", "-c", f"{program}"]).stdout == "128\n"
-    # All that is needed later is there before the block goes: fresh memory is paid for with what rests.
-    program = (
-        "import slabmalloc; slabmalloc.stats(); slabmalloc.stats()\n"
-        "block = bytearray(1 << 20); del block; print(slabmalloc.stats().resting_bytes)"
-    )
-    assert run([*RUN, "--quiet", "--decay=0", "-c", program]).stdout == "0\n"
-    assert int(run([*RUN, "--quiet", "--decay=100", "-c", program]).stdout) >= 1 << 20
-
-
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("--decay=-1", "-1 is no number of seconds"),
-        ("--decay=soon", "soon is no number of seconds"),
-        ("--cache=1e99", "1e99 is no number of MiB"),
-        ("--classes=16,24", "'24' is not a multiple of 16"),
-    ],
-)
-def test_a_bad_option_names_its_value(option: str, message: str) -> None:
-    done = run([*RUN, option, "-c", ""])
-    assert done.returncode == 2
-    assert message in done.stderr
 
 
 def test_a_wrong_free_in_c_ends_the_process_with_one_line() -> None:

@@ -18,7 +18,7 @@ import pytest
 from preloaded import LIBRARY, RUN
 from started import IN_PROCESS, PROGRAM, SERVED, TELL, assert_same, environment, make_environment, start
 
-from forms import needs_domains
+from forms import IS_FREE_THREADED, needs_domains
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,8 +181,19 @@ def test_options_come_from_their_variables(value: str) -> None:
     options = {"SLABMALLOC_RESERVE": str(256 << 20), "SLABMALLOC_DOMAINS": "obj,other"}
     domains = "['malloc', 'obj']" if value == "preload" else "['obj']"
     assert start("-c", program, value=value, variables=options).stdout == f"256 {domains}\n"
-    none = start("-c", program, value=value, variables={"SLABMALLOC_DOMAINS": ""}).stdout
-    assert none.partition(" ")[2] == ("['malloc']\n" if value == "preload" else "[]\n")
+    none = start("-c", program, value=value, variables={"SLABMALLOC_DOMAINS": ""})
+    assert none.stdout.partition(" ")[2] == ("['malloc']\n" if value == "preload" else "[]\n")
+    reason = "SLABMALLOC=in-process has no effect: SLABMALLOC_DOMAINS='' names none of obj, mem, raw, numpy"
+    assert none.stderr == ("" if value == "preload" else f"slabmalloc: {reason}\n")
+
+
+def test_switches_that_are_plainly_off(tmp_path: Path) -> None:
+    variables = {"SLABMALLOC_SUMMARY": "here", "SLABMALLOC_SUMMARY_JSON": "0", "SLABMALLOC_NO_CHILDREN": "0"}
+    child = f"import subprocess, sys\nprint(subprocess.check_output([sys.executable, '-c', {TELL!r}]))"
+    for value, form in (("preload", "preload"), *([] if IS_FREE_THREADED else [("in-process", "in process")])):
+        done = start("-c", child, value=value, cwd=tmp_path, variables=variables)
+        assert (done.stdout, done.stderr) == (f"b'{form}\\n'\n", "")
+        assert (tmp_path / "here").read_text().startswith("slabmalloc: ")
 
 
 @pytest.mark.parametrize("value", ["preload", IN_PROCESS])

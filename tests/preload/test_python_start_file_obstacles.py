@@ -4,17 +4,24 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from started import IN_PROCESS, PACKAGE, TELL, make_environment, start
+from preloaded import LIBRARY
+from started import IN_PROCESS, PACKAGE, TELL, environment, make_environment, start
 
-from forms import needs_domains
+from forms import IS_FREE_THREADED, needs_domains
+from slabmalloc.process.preload import WITHOUT_PRELOAD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # ---- nothing to do ----------------------------------------------------------------------------------------------
 
@@ -124,13 +131,13 @@ def test_a_command_line_that_just_fits() -> None:
 def without_its_library(library: str, folder: Path) -> str:
     """A copy of the package with something else for its preload library; what is said of that."""
     copy = shutil.copytree(PACKAGE, folder / "slabmalloc", ignore=shutil.ignore_patterns("__pycache__"))
-    path, reason = copy / "libslabmalloc.so", "the dynamic linker did not load {}"
+    path, reason = copy / "libslabmalloc.so", f"the dynamic linker did not load {{}}; {WITHOUT_PRELOAD}"
     path.unlink()
     path.write_bytes(b"no library")
     if library == "another library":
         mapped = Path("/proc/self/maps").read_text().splitlines()
         path.write_bytes(next(Path(line.split()[-1]) for line in mapped if "/libm.so" in line).read_bytes())
-        reason = "{} is loaded, but the extension beside it is not made for it"
+        reason = "{} is loaded, but the extension beside it is not made for it; install slabmalloc anew"
     return reason.format(path)
 
 
@@ -164,12 +171,45 @@ def test_a_run_in_vain_is_said(library: str, tmp_path: Path) -> None:
 def test_an_installation_without_the_library(tmp_path: Path) -> None:
     copy = shutil.copytree(PACKAGE, tmp_path / "slabmalloc", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     assert not (copy / "libslabmalloc.so").exists()
-    for value, words in (("preload", "has no libslabmalloc.so"), ("in-process", "needs slabmalloc's native extension")):
+    no_library = "has no libslabmalloc.so: it was installed without a C compiler; install one, then slabmalloc anew"
+    for value, words in (("preload", no_library), ("in-process", "needs slabmalloc's native extension")):
         done = start("-c", "print('well')", value=value, variables={"PYTHONPATH": str(tmp_path)})
         assert (done.returncode, done.stdout) == (0, "well\n")
         assert done.stderr.startswith(f"slabmalloc: SLABMALLOC={value} has no effect: ")
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the other library has glibc's malloc behind it")
+def test_another_library_that_comes_first_is_named_with_the_remedy(build: Callable[..., str]) -> None:
+    other = build("ahead.c", "-shared", "-fPIC")
+    command = ["sh", "-c", 'SLABMALLOC_RUN_PID=$$ LD_PRELOAD=$0 exec "$@"', f"{other}:{LIBRARY}", sys.executable]
+    done = subprocess.run(
+        [*command, "-c", "print(1)"], env=environment(None), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n")
+    remedy = "name it behind libslabmalloc.so in LD_PRELOAD, or leave it out"
+    assert done.stderr == f"slabmalloc: malloc is not served: another library comes first ({remedy}): {other}\n"
+
+
+@pytest.mark.parametrize("folder", ["with blank", "with:colon"])
+def test_an_installation_whose_path_the_dynamic_linker_takes_for_two(folder: str, tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / folder / "slabmalloc", ignore=shutil.ignore_patterns("__pycache__"))
+    # PYTHONPATH can't hold the colon either.
+    (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.path.insert(0, {str(tmp_path / folder)!r})")
+    variables = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "slabmalloc", "run"]
+    done = subprocess.run([*command, "-c", TELL], env=variables, capture_output=True, text=True, check=False)
+    library = tmp_path / folder / "slabmalloc" / "libslabmalloc.so"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"slabmalloc run: {library} can't be preloaded: ")
+    assert "install slabmalloc under a path that has neither, or else: " in done.stderr
+    assert done.stderr.endswith(f"{WITHOUT_PRELOAD}\n")
+    if IS_FREE_THREADED:
+        return
+    remedy = [*command, "--in-process", "--quiet", "-c", TELL]
+    done = subprocess.run(remedy, env=variables, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "in process\n", "")
 
 
 # ---- programs with an interpreter inside ------------------------------------------------------------------------

@@ -157,7 +157,7 @@ in_threads(work)
 
 
 @needs_domains
-@pytest.mark.parametrize("domains", ["raw", "obj", "obj,mem", "raw,mem", ""])
+@pytest.mark.parametrize("domains", ["raw", "obj", "obj,mem", "raw,mem", "none"])
 def test_domains_by_name(domains: str) -> None:
     wanted = [name for name in ("obj", "mem", "raw") if name in domains.split(",")]
     check(
@@ -210,6 +210,6 @@ def test_debug_hooks_above_malloc_keep_domains_from_being_installed_late() -> No
             else:
                 raise AssertionError(name)
         """,
-        under=("--domains=",),
+        under=("--domains=none",),
         PYTHONMALLOC="debug",
     )

@@ -19,6 +19,16 @@ def executable(tmp_path: Path) -> Path:
     return Path(shutil.copy(sys.executable, tmp_path / "python"))
 
 
+def assert_told(words: str, executable: Path) -> None:
+    """The reason, and what to do about it."""
+    reason = str(preload.obstacle(str(executable)))
+    assert reason.startswith(str(executable))
+    assert words in reason
+    assert reason.endswith(f"; {preload.WITHOUT_PRELOAD}")
+    assert "slabmalloc run --in-process" in reason
+    assert "SLABMALLOC=in-process" in reason
+
+
 def test_nothing_is_in_the_way_of_a_plain_executable(executable: Path) -> None:
     assert preload.obstacle(str(executable)) is None
 
@@ -28,14 +38,14 @@ def test_setuid_and_setgid(executable: Path, bit: int) -> None:
     executable.chmod(0o755 | bit)
     if not executable.stat().st_mode & bit:
         pytest.skip("the file system keeps no such bits")
-    assert "setuid or setgid" in str(preload.obstacle(str(executable)))
+    assert_told("setuid or setgid", executable)
 
 
 def test_file_capabilities(executable: Path) -> None:
     setcap = shutil.which("setcap", path="/usr/sbin:/sbin:/usr/bin:/bin")
     if setcap is None or subprocess.run([setcap, "cap_net_raw+ep", executable], check=False).returncode != 0:
         pytest.skip("file capabilities can't be set here")
-    assert "file capabilities" in str(preload.obstacle(str(executable)))
+    assert_told("file capabilities", executable)
 
 
 def test_a_static_program(tmp_path: Path) -> None:
@@ -44,4 +54,4 @@ def test_a_static_program(tmp_path: Path) -> None:
     words = ["cc", "-static", str(tmp_path / "main.c"), "-o", str(program)]
     if shutil.which("cc") is None or subprocess.run(words, capture_output=True, check=False).returncode != 0:
         pytest.skip("no static programs can be linked here")
-    assert "statically linked" in str(preload.obstacle(str(program)))
+    assert_told("statically linked", program)

@@ -57,8 +57,10 @@ def test_the_summary_has_the_fields_of_the_statistics() -> None:
     check("""
         import json
         slabmalloc.install()
-        fields = json.loads(slabmalloc.process.summary(1, as_json=True)).keys()
-        assert fields - {"wall_seconds", "python", "form"} == stats().to_dict().keys()
+        record, fields = json.loads(slabmalloc.process.summary(1, as_json=True)), stats().to_dict()
+        assert record.keys() - {"wall_seconds", "python", "form"} == fields.keys()
+        assert record["classes"][0].keys() == fields["classes"][0].keys()
+        assert record["domains"]["obj"].keys() == fields["domains"]["obj"].keys()
     """)
 
 

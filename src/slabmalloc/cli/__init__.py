@@ -12,7 +12,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["VERBS", "main"]
 
@@ -32,6 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["run"]:  # what the program writes and raises is its own
+        return _main_of("run")(given[1:])
+    from .streams import while_read
+
+    return while_read(lambda: _carry_out(given))
+
+
+def _carry_out(given: Sequence[str]) -> int:
     if not given or given[0] in ("-h", "--help", "help"):
         print(_usage(), file=sys.stdout if given else sys.stderr)
         return 0 if given else 2
@@ -44,8 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"slabmalloc: {verb!r} is not a verb{_guess(verb)}; there are: {', '.join(VERBS)}", file=sys.stderr)
         return 2
-    status: int = importlib.import_module(f"slabmalloc.cli.{verb}").main(rest)
-    return status
+    return _main_of(verb)(rest)
+
+
+def _main_of(verb: str) -> Callable[[Sequence[str]], int]:
+    main: Callable[[Sequence[str]], int] = importlib.import_module(f"slabmalloc.cli.{verb}").main
+    return main
 
 
 def _usage() -> str:

@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from slabmalloc.process.in_process import Report
+
 __all__ = ["main"]
 
 
@@ -30,7 +32,7 @@ class _Options:
     reserve: int | None = None
     classes: str | None = None
     hardened = huge_pages = no_children = in_process = quiet = json = False
-    summary = "-"
+    summary: str | None = None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,24 +70,25 @@ def _options(arguments: Sequence[str]) -> _Options:
         else:
             break
     from .run_options import parser
+    from .streams import while_read
 
-    return parser().parse_args(arguments, _Options())
+    return while_read(lambda: parser().parse_args(arguments, _Options()))
 
 
 def _prepare(program: list[str], options: _Options) -> Callable[[], None]:
     """What runs the program in this interpreter, after all that can go wrong; or this process becomes the program."""
-    named = os.environ.get("SLABMALLOC_DOMAINS") if options.domains is None else options.domains
-    domains = _domains(named, options.in_process)
+    domains = _domains(options)
+    summary = _summary(options)
     if options.classes is not None:
         _check_classes(options.classes)
     os.environ.update(_settings(options))
     if options.in_process:
         from slabmalloc.process import in_process
 
-        return in_process.prepare(program, domains, _summary(options))
+        return in_process.prepare(program, domains, summary)
     from slabmalloc.process import preload
 
-    return preload.replace_process(preload.interpreter_options(), program, _settings_of_run(options, domains))
+    return preload.replace_process(preload.interpreter_options(), program, _settings_of_run(options, domains, summary))
 
 
 def _program(options: _Options) -> list[str]:
@@ -101,14 +104,28 @@ def _program(options: _Options) -> list[str]:
 _DOMAINS = ("obj", "mem", "raw", "numpy")
 
 
-def _domains(text: str | None, in_process: bool) -> list[str]:
-    """The names in the list; the preload library takes `numpy` as well, and has it anyway: malloc serves it."""
+def _domains(options: _Options) -> list[str]:
+    """Those named; the preload library takes `numpy` beside others, and has it anyway: malloc serves it.
+
+    ValueError, with the remedy: the list stands for something else than it says, or for nothing.
+    """
+    text = os.environ.get("SLABMALLOC_DOMAINS") if options.domains is None else options.domains
     if text is None:
-        return [name for name in _DOMAINS if in_process or name != "numpy"]
-    names = [name for name in text.split(",") if name]
+        return [name for name in _DOMAINS if options.in_process or name != "numpy"]
+    names = [name for name in text.split(",") if name and text != "none"]
     for name in names:
         if name not in _DOMAINS:
             raise ValueError(f"{name!r} is not a domain that can be installed; there are: {', '.join(_DOMAINS)}")
+    given = f"SLABMALLOC_DOMAINS={text!r}" if options.domains is None else f"--domains={text!r}"
+    if options.in_process and not names:
+        raise ValueError(f"{given} leaves nothing to serve in process; name some of {', '.join(_DOMAINS)}")
+    if options.domains == "":
+        raise ValueError(f"{given} names no domain; name some of obj, mem, raw, or none to have malloc alone served")
+    if not options.in_process and names and {*names} == {"numpy"}:
+        raise ValueError(
+            f"{given}: under preload NumPy's data is served by malloc, always; name some of obj, mem, raw, or none to "
+            "have malloc alone served, or let --in-process serve NumPy alone"
+        )
     return names
 
 
@@ -134,11 +151,10 @@ def _settings(options: _Options) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
-def _settings_of_run(options: _Options, domains: Sequence[str]) -> dict[str, str]:
+def _settings_of_run(options: _Options, domains: Sequence[str], summary: Report | None) -> dict[str, str]:
     settings = {"SLABMALLOC_DOMAINS": ",".join(domains)}
     if options.no_children:
         settings["SLABMALLOC_NO_CHILDREN"] = "1"
-    summary = _summary(options)
     if summary is not None:
         path, as_json = summary
         settings["SLABMALLOC_SUMMARY"] = path or "-"
@@ -147,12 +163,17 @@ def _settings_of_run(options: _Options, domains: Sequence[str]) -> dict[str, str
     return settings
 
 
-def _summary(options: _Options) -> tuple[str | None, bool] | None:
-    """Where the summary goes (None: standard error), and whether as JSON; None: nowhere."""
+def _summary(options: _Options) -> Report | None:
+    """Where the summary goes (None: standard error), and whether as JSON; None: nowhere.
+
+    The variables that say so are for this process alone, and leave the environment.
+    """
+    named, switch = os.environ.pop("SLABMALLOC_SUMMARY", ""), os.environ.pop("SLABMALLOC_SUMMARY_JSON", "")
     if options.quiet:
         return None
-    path = None if options.summary in ("-", "json") else os.path.abspath(options.summary)  # noqa: PTH100 - it starts quicker
-    return path, options.json or options.summary == "json"
+    as_json = options.json or options.summary == "json" or switch not in ("", "0")
+    place = "-" if options.summary == "json" else options.summary or named or "-"
+    return None if place == "-" else os.path.abspath(place), as_json  # noqa: PTH100 - it starts quicker
 
 
 def _complain(message: str) -> int:

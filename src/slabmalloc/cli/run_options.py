@@ -18,10 +18,8 @@ def parser() -> argparse.ArgumentParser:
         prog="slabmalloc run",
         usage="slabmalloc run [options] [-m MODULE | -c CODE | SCRIPT | -] [arguments...]",
         description="Runs a program as python does, with the memory of CPython, NumPy and C extensions on slabmalloc.",
-        epilog="The environment variables SLABMALLOC_DECAY_MS (milliseconds), SLABMALLOC_CACHE_BYTES, "
-        "SLABMALLOC_RESERVE (bytes), SLABMALLOC_HARDENED (1), SLABMALLOC_HUGE_PAGES (1), SLABMALLOC_CLASSES and "
-        "SLABMALLOC_DOMAINS say the same, also where the library is preloaded by other means; an option comes first. "
-        "Options of the interpreter come before: python -X dev -m slabmalloc run ...",
+        epilog=_epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     rest = argparse.REMAINDER
@@ -33,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument(
         "--domains",
         metavar="LIST",
-        help="which of CPython's domains to serve besides malloc (default: obj,mem,raw; in process numpy too)",
+        help="which of CPython's domains to serve besides malloc; none: malloc alone "
+        "(default: obj,mem,raw; in process numpy too)",
     )
     words.add_argument(
         "--decay",
@@ -48,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         help="let freed blocks above 128 KiB rest up to so much, or an eighth of what is live (default: 64)",
     )
     words.add_argument(
-        "--reserve", type=_mebibytes, metavar="MIB", help="address space to begin with (default: 65536, if granted)"
+        "--reserve", type=_reserve, metavar="MIB", help="address space to begin with (default: 65536, if granted)"
     )
     words.add_argument(
         "--hardened",
@@ -66,22 +65,48 @@ def parser() -> argparse.ArgumentParser:
         help="size classes: default, powers-of-two, geometric:N, or multiples of 16 with commas (default: default)",
     )
     words.add_argument(
-        "--no-children", action="store_true", help="programs that this one starts run without slabmalloc"
+        "--no-children", action="store_true", help="programs that this one starts run without slabmalloc (default: no)"
     )
     words.add_argument(
         "--in-process",
         action="store_true",
-        help="serve CPython's domains and NumPy's data, behind hooks in this interpreter, instead of preloading",
+        help="serve CPython's domains and NumPy's data, behind hooks in this interpreter, instead of preloading "
+        "(default: no)",
     )
-    words.add_argument("--quiet", action="store_true", help="no summary at the end")
-    words.add_argument("--json", action="store_true", help="the summary as JSON")
+    words.add_argument("--quiet", action="store_true", help="no summary at the end (default: no)")
+    words.add_argument("--json", action="store_true", help="the summary as JSON (default: no)")
     words.add_argument(
         "--summary",
-        default="-",
+        type=_place,
         metavar="FILE",
         help="write the summary to FILE (default: standard error; json: there, as JSON)",
     )
     return words
+
+
+_VARIABLES = {
+    "SLABMALLOC": "preload, in-process: every Python starts so by itself (default: 0)",
+    "SLABMALLOC_DOMAINS": "as --domains (default: obj,mem,raw; in process numpy too)",
+    "SLABMALLOC_DECAY_MS": "as --decay, in milliseconds (default: 1000)",
+    "SLABMALLOC_CACHE_BYTES": "as --cache, in bytes (default: 67108864)",
+    "SLABMALLOC_RESERVE": "as --reserve, in bytes (default: 68719476736, if granted)",
+    "SLABMALLOC_HARDENED": "1: as --hardened (default: 0)",
+    "SLABMALLOC_HUGE_PAGES": "1: as --huge-pages (default: 0)",
+    "SLABMALLOC_CLASSES": "as --classes (default: default)",
+    "SLABMALLOC_NO_CHILDREN": "1: as --no-children (default: 0)",
+    "SLABMALLOC_SUMMARY": "as --summary; -: standard error (default: -; with SLABMALLOC: no summary)",
+    "SLABMALLOC_SUMMARY_JSON": "1: as --json (default: 0)",
+    "SLABMALLOC_BACKTRACE": "1: a process that is stopped shows the C stack (default: 0)",
+    "SLABMALLOC_PURE": "1: the library in plain Python, for what imports it (default: 0)",
+}
+
+
+def _epilog() -> str:
+    variables = "\n".join(f"  {name:<25}{purpose}" for name, purpose in _VARIABLES.items())
+    return (
+        f"environment variables, before which options come:\n{variables}\n\n"
+        "Options of the interpreter come before: python -X dev -m slabmalloc run ..."
+    )
 
 
 class _Parser(argparse.ArgumentParser):
@@ -109,9 +134,20 @@ def _seconds(text: str) -> int:
     return round(value * 1000)
 
 
-def _mebibytes(text: str) -> int:
+def _mebibytes(text: str, least: int = 0) -> int:
     """Bytes."""
     value = _number(text)
-    if not 0 <= value <= 1 << 30:
-        raise argparse.ArgumentTypeError(f"{text} is no number of MiB from 0 to {1 << 30:,}")
+    if not least <= value <= 1 << 30:
+        raise argparse.ArgumentTypeError(f"{text} is no number of MiB from {least} to {1 << 30:,}")
     return round(value * 2**20)
+
+
+def _reserve(text: str) -> int:
+    """Bytes."""
+    return _mebibytes(text, 1)
+
+
+def _place(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("'' names no file; - is standard error")
+    return text

@@ -8,6 +8,7 @@ thread may ask at any time.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
 
 cdef extern from "heap/heap.h" nogil:
     enum:
@@ -16,9 +17,12 @@ cdef extern from "heap/heap.h" nogil:
         pass
     ctypedef struct space_class_stats:
         size_t object_bytes
+        size_t slabs
         size_t pages_bytes
+        size_t peak_pages_bytes
         size_t live_objects
         size_t free_objects
+        uint64_t remote_frees
     ctypedef struct space_stats:
         size_t live_objects
         size_t live_bytes
@@ -33,6 +37,8 @@ cdef extern from "heap/heap.h" nogil:
         uint64_t remote_frees
         size_t large_objects
         size_t large_bytes
+        size_t large_resting_bytes
+        size_t large_peak_bytes
         uint64_t large_reused
         size_t heaps
         size_t abandoned_heaps
@@ -86,7 +92,13 @@ cdef extern from "npymem.h":
 cdef extern from "summary.h" nogil:
     enum:
         SUMMARY_BYTES
+    ctypedef struct summary_figures:
+        pymem_counters domains[5]
+        bint is_served[5]
+        space_stats space
+        resident_memory resident
     size_t summary_render(char *text, const slabmalloc_process *process, double wall_seconds, bint as_json)
+    size_t summary_render_tables(char *text, const summary_figures *figures)
 
 DOMAINS = tuple([process_domain_names[index].decode() for index in range(<int>PROCESS_DOMAINS)])
 """In the order of `process_domain`."""
@@ -171,6 +183,37 @@ def size_classes(str text):
 def summary(double wall_seconds, bint as_json):
     cdef char text[SUMMARY_BYTES]
     return text[:summary_render(text, process, wall_seconds, as_json)].decode()
+
+
+def summary_tables(stats):
+    """The tables of the summary for a `ProcessStats`, which another process may have made."""
+    cdef char text[SUMMARY_BYTES]
+    cdef summary_figures figures
+    cdef int index
+    memset(&figures, 0, sizeof(figures))
+    for name, row in stats.domains.items():
+        index = DOMAINS.index(name)
+        figures.is_served[index] = True
+        figures.domains[index] = row.to_dict()
+    for index, row in enumerate(stats.classes[:SPACE_CLASSES]):
+        figures.space.classes[index] = row.to_dict()
+    figures.space.live_objects = stats.live_objects
+    figures.space.live_bytes = stats.live_bytes
+    figures.space.free_bytes = stats.free_bytes
+    figures.space.tail_bytes = stats.tail_bytes
+    figures.space.mapped_bytes = stats.mapped_bytes
+    figures.space.peak_mapped_bytes = stats.peak_mapped_bytes
+    figures.space.resting_bytes = stats.resting_bytes
+    figures.space.given_back_bytes = stats.given_back_bytes
+    figures.space.remote_frees = stats.remote_frees
+    figures.space.large_objects = stats.large_objects
+    figures.space.large_bytes = stats.large_bytes
+    figures.space.large_resting_bytes = stats.large_resting_bytes
+    figures.space.large_peak_bytes = stats.large_peak_bytes
+    figures.space.large_reused = stats.large_reused
+    figures.space.is_hardened = stats.hardened
+    figures.resident = resident_memory(stats.resident_bytes or 0, stats.resident_huge_bytes or 0)
+    return text[:summary_render_tables(text, &figures)].decode()
 
 
 def owns(size_t address):

@@ -97,6 +97,16 @@ def summary(wall_seconds: float, *, as_json: bool = False) -> str:
     return str(_binding().summary(wall_seconds, as_json))
 
 
+def summary_tables(record: ProcessStats) -> str:
+    """The record as ``slabmalloc run`` shows its own at the end; where there is no native part, why there is none."""
+    from textwrap import dedent
+
+    try:
+        return dedent(_binding().summary_tables(record)).rstrip()
+    except RuntimeError as error:
+        return f"nothing is served: {error}"
+
+
 def trim() -> int:
     """Gives all memory that is free back to the operating system at once.
 

@@ -77,14 +77,19 @@ def _summarize(pid: int, start: float, path: str | None, as_json: bool, stream: 
     if os.getpid() != pid:
         return
     text = summary(time.monotonic() - start, as_json=as_json)
-    try:
-        if path is not None:
+    if path is not None:
+        try:
             with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - a str does
                 file.write(text)
-        elif stream is not None:
-            os.fstat(stream.fileno())  # what stays in the buffer of a closed stream makes the interpreter exit with 120
-            stream.write(text)
-            stream.flush()
-    except (OSError, ValueError) as error:
-        if path is not None and sys.stderr is not None:  # else there is nobody to tell
-            print(f"slabmalloc: can't write the summary: {error}", file=sys.stderr)
+            return
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            text = f"slabmalloc: can't write the summary: {path}: {reason}; it goes to standard error\n{text}"
+    if stream is None:
+        return
+    try:
+        os.fstat(stream.fileno())  # what stays in the buffer of a closed stream makes the interpreter exit with 120
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError):  # there is nobody to tell
+        pass

@@ -16,9 +16,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
-__all__ = ["environment", "interpreter_options", "is_preloaded", "library", "obstacle", "replace_process"]
+__all__ = [
+    "WITHOUT_PRELOAD",
+    "environment",
+    "interpreter_options",
+    "is_preloaded",
+    "library",
+    "obstacle",
+    "replace_process",
+]
 
 LIBRARY = "libslabmalloc.so"
+
+WITHOUT_PRELOAD = (
+    "what works without a preload is slabmalloc run --in-process or, in the environment, SLABMALLOC=in-process "
+    "(docs/process.md)"
+)
+"""The remedy where nothing can be preloaded."""
 
 
 def library() -> str:
@@ -30,9 +44,15 @@ def library() -> str:
     # os.path instead of pathlib here: a program's start waits for what is imported.
     path = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), LIBRARY)  # noqa: PTH100, PTH118, PTH120
     if not os.path.isfile(path):  # noqa: PTH113
-        raise RuntimeError(f"this installation of slabmalloc has no {LIBRARY}: it was installed without a C compiler")
+        raise RuntimeError(
+            f"this installation of slabmalloc has no {LIBRARY}: it was installed without a C compiler; install one, "
+            "then slabmalloc anew (pip install --force-reinstall --no-cache-dir)"
+        )
     if any(character in path for character in ": "):
-        raise RuntimeError(f"{path} can't be preloaded: the dynamic linker takes ':' and ' ' for ends of a path")
+        raise RuntimeError(
+            f"{path} can't be preloaded: the dynamic linker takes ':' and ' ' for ends of a path; install slabmalloc "
+            f"under a path that has neither, or else: {WITHOUT_PRELOAD}"
+        )
     return path
 
 
@@ -55,11 +75,17 @@ def obstacle(executable: str) -> str | None:
     """
     mode = os.stat(executable).st_mode  # noqa: PTH116 - a str does
     if mode & (stat.S_ISUID | stat.S_ISGID):
-        return f"{executable} is setuid or setgid: the dynamic linker preloads nothing into it"
+        return f"{executable} is setuid or setgid: the dynamic linker preloads nothing into it; {WITHOUT_PRELOAD}"
     if _has_capabilities(executable):
-        return f"{executable} has file capabilities (see getcap): the dynamic linker preloads nothing into it"
+        return (
+            f"{executable} has file capabilities (see getcap): the dynamic linker preloads nothing into it; "
+            f"{WITHOUT_PRELOAD}"
+        )
     if not _has_interpreter(executable):
-        return f"{executable} is statically linked: there is no dynamic linker that would preload anything into it"
+        return (
+            f"{executable} is statically linked: there is no dynamic linker that would preload anything into it; "
+            f"{WITHOUT_PRELOAD}"
+        )
     return None
 
 

@@ -34,26 +34,41 @@ class DomainStats:
     system refuses memory."""
     passed_bytes: int = 0
 
+    def to_dict(self) -> dict[str, int]:
+        """The fields by name, ready for JSON."""
+        return asdict(self)
+
 
 @dataclass(frozen=True, slots=True)
 class SizeClassStats:
     """All slabs of one size, of all heaps."""
 
     object_bytes: int
+    slabs: int
     pages_bytes: int
+    peak_pages_bytes: int
+    """The most that there ever was, of each heap at its own time."""
     live_objects: int
     free_objects: int
+    remote_frees: int
+
+    def to_dict(self) -> dict[str, int]:
+        """The fields by name, ready for JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStats:
-    """What the process heap holds now, and what each installed domain did.
+    """What the process heap holds now, and what each installed domain did; as text, the tables of the summary.
 
-    >>> ProcessStats().conserved
+    >>> stats = ProcessStats()
+    >>> stats.conserved
     True
+    >>> print(stats)  # doctest: +ELLIPSIS
+    domain         served blocks  served MiB ...
     """
 
-    domains: Mapping[str, DomainStats] = field(default_factory=dict)
+    domains: Mapping[str, DomainStats] = field(default_factory=dict, repr=False)
     """By name, for the installed domains; empty before the first `install`."""
     live_objects: int = 0
     """Blocks handed out and not given back."""
@@ -70,31 +85,35 @@ class ProcessStats:
     """Of `mapped_bytes`: empty pages and freed large blocks whose memory has not been given back yet."""
     given_back_bytes: int = 0
     """Memory returned to the operating system, so far; memory that is used again and returned again counts again."""
-    reserved_bytes: int = 0
+    reserved_bytes: int = field(default=0, repr=False)
     """Address space set aside; it costs no memory."""
-    bookkeeping_bytes: int = 0
-    remote_frees: int = 0
+    bookkeeping_bytes: int = field(default=0, repr=False)
+    remote_frees: int = field(default=0, repr=False)
     """Blocks freed by another thread than their heap's owner, and collected, so far."""
-    large_objects: int = 0
+    large_objects: int = field(default=0, repr=False)
     """Of `live_objects`: blocks above 128 KiB, each a mapping of its own."""
-    large_bytes: int = 0
-    large_reused: int = 0
+    large_bytes: int = field(default=0, repr=False)
+    large_resting_bytes: int = field(default=0, repr=False)
+    """Of `resting_bytes`: freed large blocks."""
+    large_peak_bytes: int = field(default=0, repr=False)
+    """The most that live and resting large blocks ever were."""
+    large_reused: int = field(default=0, repr=False)
     """Large blocks that were served from those that rest, so far."""
-    heaps: int = 0
-    abandoned_heaps: int = 0
+    heaps: int = field(default=0, repr=False)
+    abandoned_heaps: int = field(default=0, repr=False)
     """Of `heaps`: those of threads that have ended, waiting for the next."""
-    huge_pages: str = "off"
+    huge_pages: str = field(default="off", repr=False)
     """Whether pages are put into them: on, off, or why not although that is asked for."""
-    huge_page_bytes: int = 0
+    huge_page_bytes: int = field(default=0, repr=False)
     """If they are: memory of pages comes and goes by so much."""
-    hardened: bool = False
+    hardened: bool = field(default=False, repr=False)
     """Whether blocks are sealed, zeroed and kept back, and guarded: `--hardened`, SLABMALLOC_HARDENED=1."""
-    classes: tuple[SizeClassStats, ...] = ()
-    """For each size of which there are slabs."""
+    classes: tuple[SizeClassStats, ...] = field(default=(), repr=False)
+    """For each size of which there are, or were, slabs."""
     resident_bytes: int | None = None
     """Physical memory of the whole process, PSS by the kernel's account; None where /proc/self/smaps_rollup can't be
     read, or there is no native extension."""
-    resident_huge_bytes: int | None = None
+    resident_huge_bytes: int | None = field(default=None, repr=False)
     """Physical memory of the process that is in transparent huge pages, ours and others."""
 
     @property
@@ -110,3 +129,8 @@ class ProcessStats:
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, `domains` as a dictionary of such, ready for JSON."""
         return asdict(self)
+
+    def __str__(self) -> str:
+        from .domains import summary_tables
+
+        return summary_tables(self)

@@ -53,7 +53,7 @@ def begin() -> None:
         outcome = _begin(wanted, is_second=os.environ.pop(_MARK, "") == str(os.getpid()))
     except (OSError, RuntimeError) as error:
         outcome = _say(f"{VARIABLE}={wanted} has no effect: {error}")
-    if "SLABMALLOC_NO_CHILDREN" in os.environ:
+    if os.environ.get("SLABMALLOC_NO_CHILDREN", "") not in _NOTHING:
         os.environ.pop(VARIABLE, None)
 
 
@@ -92,10 +92,13 @@ def _install() -> str:
     from .domains import DOMAINS
     from .in_process import begin as begin_in_process
 
-    named = os.environ.get("SLABMALLOC_DOMAINS", ",".join(DOMAINS)).split(",")
-    summary, as_json = os.environ.pop("SLABMALLOC_SUMMARY", ""), os.environ.pop("SLABMALLOC_SUMMARY_JSON", None)
+    wanted = os.environ.get("SLABMALLOC_DOMAINS", ",".join(DOMAINS))
+    domains = [name for name in DOMAINS if name in wanted.split(",")]
+    if not domains:
+        raise RuntimeError(f"SLABMALLOC_DOMAINS={wanted!r} names none of {', '.join(DOMAINS)}")
+    summary, as_json = os.environ.pop("SLABMALLOC_SUMMARY", ""), os.environ.pop("SLABMALLOC_SUMMARY_JSON", "")
     path = None if summary == "-" else os.path.abspath(summary)  # noqa: PTH100
-    begin_in_process([name for name in DOMAINS if name in named], (path, as_json is not None) if summary else None)
+    begin_in_process(domains, (path, as_json not in _NOTHING) if summary else None)
     return "served in process"
 
 
@@ -114,8 +117,8 @@ def _why_not_loaded() -> str:
     with open("/proc/self/maps") as file:  # noqa: PTH123 - a str does
         is_loaded = any(line.endswith(end) for line in file)
     if is_loaded:
-        return f"{library} is loaded, but the extension beside it is not made for it"
-    return f"the dynamic linker did not load {library}"
+        return f"{library} is loaded, but the extension beside it is not made for it; install slabmalloc anew"
+    return f"the dynamic linker did not load {library}; {preload.WITHOUT_PRELOAD}"
 
 
 def _why_not_repeatable() -> str | None:

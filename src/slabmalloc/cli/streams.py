@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""What the command line itself writes, to whom it may concern (floor 6)."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    Result = TypeVar("Result")
+
+__all__ = ["while_read"]
+
+SIGPIPE_STATUS = 128 + 13
+"""What a shell says of a program that SIGPIPE has ended."""
+
+
+def while_read(speak: Callable[[], Result]) -> Result:
+    """Calls `speak`, and sees off what it wrote. SystemExit, and not a word, if whoever read it has gone.
+
+    Only for what writes nothing but our own words: a program's broken pipes are its own.
+    """
+    try:
+        try:
+            return speak()
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:  # it is closed
+                    stream.flush()
+    except BrokenPipeError:
+        _drop_what_is_left()
+        raise SystemExit(SIGPIPE_STATUS) from None
+
+
+def _drop_what_is_left() -> None:
+    """Else the interpreter tries once more to write it, at its end, and complains."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

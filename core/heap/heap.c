@@ -47,12 +47,16 @@ static void *page_allocate(void *context, size_t page_bytes)
     return page;
 }
 
-/* A guard that stays one would be a trap for the next who gets the page: so nobody gets it. */
+/* A guard that stays one would be a trap for the next who gets the page: so nobody gets it, and its memory goes back. */
 static void page_release(void *context, void *page, size_t page_bytes)
 {
     heap *h = context;
-    if (guard_end(h, page, page_bytes, false))
+    if (guard_end(h, page, page_bytes, false)) {
         space_give_page(h->space, page, page_bytes);
+    } else {
+        slabmalloc_os_purge(page, page_bytes);
+        atomic_fetch_add_explicit(&h->space->trapped_bytes, page_bytes, memory_order_relaxed);
+    }
 }
 
 static void enter_slab(heap *h, const slab *s, slab *entry)

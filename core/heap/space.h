@@ -73,8 +73,9 @@ typedef struct space {
     range ranges[SPACE_MAX_RANGES];
     _Atomic uint32_t range_count; /* ranges are added, never removed; a range is whole before it is counted */
     large_space large;
-    _Atomic size_t in_use_bytes; /* of pages */
-    struct heap *heaps;          /* all, by next */
+    _Atomic size_t in_use_bytes;  /* of pages */
+    _Atomic size_t trapped_bytes; /* of those whose guard the system would not take away: nobody's, for ever */
+    struct heap *heaps;           /* all, by next */
     pthread_mutex_t nothing_lock;
     struct heap *nothing;   /* see heap_allocate_nothing; NULL until it is needed [nothing_lock] */
     struct heap *abandoned; /* those without an owner, by next_abandoned */

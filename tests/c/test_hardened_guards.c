@@ -293,6 +293,40 @@ static void in_a_forked_child(void)
     space_destroy(s);
 }
 
+static space *refused_space;
+static heap *refused_heap;
+static char **refused_blocks;
+
+enum { REFUSED_COUNT = 4000 };
+
+/* No page becomes writable again: its guard stays, and so the page is nobody's. */
+static int free_with_guards_that_stay(void)
+{
+    const struct rlimit none = {0, 0};
+    REQUIRE(setrlimit(RLIMIT_DATA, &none) == 0);
+    for (size_t i = 0; i < REFUSED_COUNT; i++)
+        CHECK_OK(heap_free(refused_heap, refused_blocks[i]));
+    heap_trim(refused_heap);
+    CHECK(atomic_load(&refused_space->trapped_bytes) >= REFUSED_COUNT * 500 / 2);
+    CHECK_HEAP(refused_heap, 0);
+    space_stats stats = space_statistics(refused_space);
+    CHECK_EQUAL(stats.live_bytes + stats.free_bytes + stats.tail_bytes + stats.resting_bytes, stats.mapped_bytes);
+    CHECK(stats.tail_bytes >= refused_space->trapped_bytes);
+    return 0;
+}
+
+static void pages_whose_guard_stays_are_in_the_balance(void)
+{
+    if (!has_slab_guards() || !limits_are_kept())
+        return;
+    refused_space = hardened_space_new(0);
+    refused_heap = heap_of(refused_space);
+    refused_blocks = objects_new(refused_heap, REFUSED_COUNT, 500);
+    CHECK_EQUAL(in_limited_child(1 << 30, free_with_guards_that_stay), 0);
+    free(refused_blocks);
+    space_destroy(refused_space);
+}
+
 int main(void)
 {
     RUN(around_slabs);
@@ -305,5 +339,6 @@ int main(void)
     RUN(objects_of_no_bytes);
     RUN(what_the_system_refuses);
     RUN(in_a_forked_child);
+    RUN(pages_whose_guard_stays_are_in_the_balance);
     return check_finish();
 }

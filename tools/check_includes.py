@@ -17,7 +17,11 @@ CORE = ROOT / "core"
 FLOORS = ("include", "base", "slab", "zone", "heap")  # from the public header upwards
 # Headers that few files may include, and why.
 CONFINED = (
-    (re.compile(r"sys/.+|unistd\.h|fcntl\.h"), {"slab/huge.c", "slab/os.c", "heap/arena.c"}, "system calls"),
+    (
+        re.compile(r"sys/.+|unistd\.h|fcntl\.h"),
+        {"slab/huge.c", "slab/os.c", "heap/addresses.c", "heap/arena.c"},
+        "system calls",
+    ),
     (re.compile(r"pthread\.h"), {"slab/os.c", "heap/large.h", "heap/space.h"}, "locks"),
 )
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.MULTILINE)

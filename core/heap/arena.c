@@ -2,28 +2,21 @@
  *
  * The range of addresses of a space: see arena.h for the states of its units.
  */
-#define _GNU_SOURCE
 #include "heap/arena.h"
 
 #include <sys/mman.h>
-#include <sys/resource.h>
 
 #include "base/check.h"
+#include "heap/addresses.h"
 #include "slab/pager.h"
 
 /* 1 TiB; more is for further ranges. */
 #define ARENA_MAX_BYTES ((size_t)1 << 40)
-/* Below a range nobody can write: what runs down from its first page ends there. What runs up ends where the range is
- * not committed yet, which is why it is committed by single chunks. */
-#define GUARD_BYTES ARENA_CHUNK_BYTES
-/* Where address space is short a range is small, and its guard an OS page. */
-enum { GUARD_SHARE = 64 };
-
-enum { ALL_UNITS = (1 << ARENA_CHUNK_UNITS) - 1, LIMIT_SHARE = 8 };
+enum { ALL_UNITS = (1 << ARENA_CHUNK_UNITS) - 1 };
 
 /* In the order in which a unit is looked for: memory that is there first, and chunks and spans that are in use already.
- * A chunk that is free as a whole is spare if its span is. */
-enum { RESTING_PARTIAL, RESTING_WHOLE, RESTING_SPARE, FREE_PARTIAL, FREE_WHOLE };
+ * A chunk that is free as a whole is spare if its span is. LENT is a set for itself. */
+enum { RESTING_PARTIAL, RESTING_WHOLE, RESTING_SPARE, FREE_PARTIAL, FREE_WHOLE, KEYS, LENT = KEYS };
 
 /* The sets that a chunk with these units belongs to, a bit each. */
 static unsigned key_of(uint16_t free, uint16_t resting, bool is_spare)
@@ -45,13 +38,6 @@ static bool span_is_spare(const arena *a, size_t chunk)
     return free_chunks == a->span_chunks;
 }
 
-/* Addresses that cost nothing yet, neither memory nor what the system promises of it. */
-static void *reserve(size_t bytes)
-{
-    void *memory = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return memory == MAP_FAILED ? NULL : memory;
-}
-
 /* The span of `chunk`, the first that is not committed, can be used from now on; false: the system does not grant
  * it. */
 static bool commit(arena *a, size_t chunk)
@@ -64,38 +50,6 @@ static bool commit(arena *a, size_t chunk)
     return true;
 }
 
-/* Where address space is limited it is for large objects, stacks and libraries too: a range takes a share. */
-static size_t share_of_address_space(void)
-{
-    struct rlimit limit;
-    bool is_limited = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
-    return is_limited ? max_size(limit.rlim_cur / LIMIT_SHARE, ARENA_CHUNK_BYTES) : SIZE_MAX;
-}
-
-static size_t guard_bytes(size_t bytes) { return bytes / GUARD_SHARE >= GUARD_BYTES ? GUARD_BYTES : os_page_bytes(); }
-
-/* `bytes` of addresses that begin at a multiple of `align`, and a guard below them; NULL: the system refuses. */
-static char *reserve_aligned(size_t bytes, size_t align)
-{
-    size_t guard = guard_bytes(bytes), all = guard + bytes + align;
-    char *reserved = reserve(all);
-    if (reserved == NULL)
-        return NULL;
-    char *base = (char *)align_up((uintptr_t)reserved + guard, align);
-    char *begin = base - guard, *end = base + bytes;
-    if (begin > reserved)
-        munmap(reserved, (size_t)(begin - reserved));
-    if (end < reserved + all)
-        munmap(end, (size_t)(reserved + all - end));
-    return base;
-}
-
-static void unreserve(char *base, size_t bytes)
-{
-    size_t guard = guard_bytes(bytes);
-    munmap(base - guard, guard + bytes);
-}
-
 static bool arena_try(arena *a, size_t bytes, size_t span, bool is_huge)
 {
     uint32_t chunks = (uint32_t)(bytes / ARENA_CHUNK_BYTES);
@@ -103,11 +57,13 @@ static bool arena_try(arena *a, size_t bytes, size_t span, bool is_huge)
     size_t set_bytes = sizeof(word) * bitset_words(&shape);
     size_t tables_bytes =
         align_up(ARENA_SETS * set_bytes + 2 * sizeof(uint16_t) * (size_t)chunks, SLABMALLOC_MIN_PAGE_BYTES);
-    char *base = reserve_aligned(bytes, span);
+    char *base = addresses_reserve(bytes, span);
     char *tables = base == NULL ? NULL : os_map_guarded(tables_bytes, SLABMALLOC_MIN_PAGE_BYTES);
     if (tables == NULL) {
-        if (base != NULL)
-            unreserve(base, bytes);
+        if (base != NULL) {
+            addresses_unguard(base, bytes);
+            munmap(base, bytes);
+        }
         return false;
     }
     huge_refuse(tables, tables_bytes);
@@ -131,7 +87,7 @@ static bool arena_try(arena *a, size_t bytes, size_t span, bool is_huge)
 bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes, const huge_use *huge)
 {
     size_t span = huge->is_wanted ? max_size(huge->bytes, ARENA_CHUNK_BYTES) : ARENA_CHUNK_BYTES;
-    reserve_bytes = max_size(min_size(min_size(reserve_bytes, ARENA_MAX_BYTES), share_of_address_space()), least_bytes);
+    reserve_bytes = max_size(min_size(min_size(reserve_bytes, ARENA_MAX_BYTES), addresses_share()), least_bytes);
     for (size_t bytes = align_up(reserve_bytes, span); bytes >= least_bytes; bytes = align_up(bytes / 2, span)) {
         if (arena_try(a, bytes, span, huge->is_wanted)) {
             if (huge->is_wanted)
@@ -148,7 +104,12 @@ bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes, const huge_u
 
 void arena_end(arena *a)
 {
-    unreserve((char *)a->base, a->reserved_bytes);
+    char *base = (char *)a->base;
+    addresses_unguard(base, a->reserved_bytes);
+    size_t step = a->lent_count == 0 ? a->chunk_count : 1;
+    for (size_t chunk = 0; chunk < a->chunk_count; chunk += step)
+        if (!bitset_has(a->sets[LENT], chunk))
+            munmap(base + chunk * ARENA_CHUNK_BYTES, step * ARENA_CHUNK_BYTES);
     os_unmap_guarded(a->tables, a->tables_bytes);
 }
 
@@ -224,7 +185,7 @@ static void chunk_set(arena *a, size_t chunk, uint16_t free, uint16_t resting)
     bool is_spare = span_is_spare(a, chunk);
     unsigned new = key_of(free, resting, is_spare);
     a->spare_count += span_spare_count(a, chunk, is_spare);
-    for (unsigned k = 0; k < ARENA_SETS; k++) {
+    for (unsigned k = 0; k < KEYS; k++) {
         if ((old & ~new) >> k & 1)
             set_remove(a, a->sets[k], chunk);
         if ((new & ~old) >> k & 1)
@@ -232,6 +193,89 @@ static void chunk_set(arena *a, size_t chunk, uint16_t free, uint16_t resting)
     }
     if (was_spare != is_spare)
         span_sort(a, chunk, is_spare);
+}
+
+/* ---- addresses that are lent ------------------------------------------------------------------------------- */
+
+bool arena_holds(const arena *a, uintptr_t address)
+{
+    size_t chunk = (address - a->base) / ARENA_CHUNK_BYTES;
+    return chunk < a->chunk_count && !bitset_has(a->sets[LENT], chunk);
+}
+
+static bool lend(arena *a, size_t chunk)
+{
+    chunk_set(a, chunk, a->free[chunk], 0);
+    if (munmap((char *)a->base + chunk * ARENA_CHUNK_BYTES, ARENA_CHUNK_BYTES) != 0)
+        return false;
+    chunk_set(a, chunk, 0, 0);
+    a->in_use_count -= ARENA_CHUNK_UNITS;
+    set_add(a, a->sets[LENT], chunk);
+    a->lent_count++;
+    return true;
+}
+
+/* A lent chunk whose addresses nobody has now; SIZE_MAX: there is none, or the system refuses. */
+static size_t take_back(arena *a)
+{
+    size_t left = a->lent_count;
+    for (size_t chunk = 0; left > 0; chunk++) {
+        if (!bitset_has(a->sets[LENT], chunk))
+            continue;
+        left--;
+        char *begin = (char *)a->base + chunk * ARENA_CHUNK_BYTES;
+        if (!addresses_map_at(begin, ARENA_CHUNK_BYTES))
+            continue;
+        huge_refuse(begin, ARENA_CHUNK_BYTES);
+        set_remove(a, a->sets[LENT], chunk);
+        a->lent_count--;
+        a->in_use_count += ARENA_CHUNK_UNITS; /* as a chunk that chunk_set is about to free */
+        chunk_set(a, chunk, ALL_UNITS, 0);
+        return chunk;
+    }
+    return SIZE_MAX;
+}
+
+/* The first chunk behind the last: it was lent without ever having been handed out. */
+static bool take_back_end(arena *a)
+{
+    char *begin = (char *)a->base + a->chunk_count * ARENA_CHUNK_BYTES;
+    if (a->chunk_count == a->reserved_bytes / ARENA_CHUNK_BYTES || !addresses_map_at(begin, ARENA_CHUNK_BYTES))
+        return false;
+    huge_refuse(begin, ARENA_CHUNK_BYTES);
+    a->committed = ++a->chunk_count;
+    return true;
+}
+
+/* What was never handed out, from the end on. */
+static size_t lend_fresh(arena *a, size_t bytes)
+{
+    size_t spare = a->chunk_count - max_size(a->committed, arena_fresh(a));
+    size_t count = min_size(align_up(bytes, ARENA_CHUNK_BYTES) / ARENA_CHUNK_BYTES, spare);
+    char *begin = (char *)a->base + (a->chunk_count - count) * ARENA_CHUNK_BYTES;
+    if (count == 0 || munmap(begin, count * ARENA_CHUNK_BYTES) != 0)
+        return 0;
+    a->chunk_count -= (uint32_t)count;
+    return count * ARENA_CHUNK_BYTES;
+}
+
+size_t arena_lend(arena *a, size_t bytes)
+{
+    if (a->is_huge)
+        return 0; /* spans come and go as wholes */
+    size_t lent = lend_fresh(a, bytes);
+    while (lent < bytes) {
+        size_t resting = set_highest(a, a->sets[RESTING_SPARE]), free = set_highest(a, a->sets[FREE_WHOLE]);
+        size_t chunk = resting != SIZE_MAX ? resting : free;
+        if (chunk == SIZE_MAX)
+            break;
+        size_t resident_bytes = os_resident_bytes((char *)a->base + chunk * ARENA_CHUNK_BYTES, ARENA_CHUNK_BYTES);
+        if (!lend(a, chunk))
+            break;
+        a->given_back_bytes += resident_bytes;
+        lent += ARENA_CHUNK_BYTES;
+    }
+    return lent;
 }
 
 /* ---- pages ----------------------------------------------------------------------------------------------- */
@@ -248,7 +292,9 @@ static size_t chunk_choose(arena *a, bool is_whole)
             return chunk;
     }
     size_t chunk = arena_fresh(a);
-    if (chunk == a->chunk_count || (chunk == a->committed && !commit(a, chunk)))
+    if (chunk == a->chunk_count && !take_back_end(a))
+        return take_back(a);
+    if (chunk == a->committed && !commit(a, chunk))
         return SIZE_MAX;
     atomic_store_explicit(&a->fresh, (uint32_t)chunk + a->span_chunks, memory_order_relaxed);
     for (size_t i = chunk; i < chunk + a->span_chunks; i++) {
@@ -370,13 +416,14 @@ bool arena_is_valid(const arena *a)
         unsigned key = key_of(a->free[chunk], a->resting[chunk], is_spare);
         if ((a->resting[chunk] & ~a->free[chunk]) != 0 || (a->is_huge && !span_is_valid(a, chunk)))
             return false;
-        for (unsigned k = 0; k < ARENA_SETS; k++)
+        for (unsigned k = 0; k < KEYS; k++)
             if (bitset_has(a->sets[k], chunk) != (key >> k & 1))
                 return false;
         free_count += word_count(a->free[chunk]);
         resting_count += word_count(a->resting[chunk]);
         spare_count += a->is_huge && !is_spare ? 0 : word_count(a->resting[chunk]);
     }
+    size_t known_chunks = (size_t)arena_fresh(a) - a->lent_count;
     return resting_count == a->resting_count && spare_count == a->spare_count &&
-           free_count + a->in_use_count == (size_t)arena_fresh(a) * ARENA_CHUNK_UNITS;
+           free_count + a->in_use_count == known_chunks * ARENA_CHUNK_UNITS;
 }

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
  * One reserved range of addresses from which heaps take their pages, floor 3. It is divided into chunks of 1 MiB, a
- * chunk into 16 units of 64 KiB; a page is a unit or a chunk. This room and those of slab/ that ask the system (os.c,
- * huge.c) are the only ones that make system calls.
+ * chunk into 16 units of 64 KiB; a page is a unit or a chunk. This file, addresses.c and those of slab/ that ask the
+ * system (os.c, huge.c) are the only ones that make system calls.
  *
  * A unit is in one of three states:
  *     in use   part of a page that was handed out
  *     resting  back, its physical memory kept: among the next to be handed out
  *     purged   back without physical memory, or never used yet (chunks >= fresh)
  *     mapped = (in use + resting) x unit
+ * or its chunk is lent: where addresses are short, those of chunks that are free as a whole go to the system, and are
+ * anybody's until the arena needs them, and nobody has them.
  * By chunk c < fresh:  resting[c] is a subset of free[c];  sets[k] has c  <=>  its key (see arena.c) has k.
  *
  * If huge pages are wanted memory comes and goes by spans, of a huge page or a chunk, whichever is more: a span comes
@@ -28,16 +30,17 @@
 #define ARENA_UNIT_BYTES ((size_t)64 * 1024)
 #define ARENA_CHUNK_BYTES ((size_t)1024 * 1024)
 
-enum { ARENA_CHUNK_UNITS = 16, ARENA_SETS = 5 };
+enum { ARENA_CHUNK_UNITS = 16, ARENA_SETS = 6 };
 
 _Static_assert(ARENA_UNIT_BYTES *ARENA_CHUNK_UNITS == ARENA_CHUNK_BYTES, "a chunk is its units");
 
 typedef struct arena {
     uintptr_t base;
-    size_t reserved_bytes;
+    size_t reserved_bytes;           /* of addresses, lent or not */
     bool is_huge;                    /* huge pages are wanted */
     uint32_t span_chunks;            /* 1 without them */
     uint32_t chunk_count, committed; /* chunks from `committed` on are addresses and no more: fresh <= committed */
+    uint32_t lent_count;             /* chunks below fresh */
     _Atomic uint32_t fresh;          /* chunks from here on were never handed out */
     uint16_t *free, *resting;        /* by chunk, a bit per unit */
     bitset_shape shape;
@@ -59,6 +62,10 @@ void *arena_take(arena *a, size_t page_bytes);
 void arena_give(arena *a, void *page, size_t page_bytes);
 /* Purges up to `count` units, the highest first; returns bytes: up to a span more. */
 size_t arena_purge(arena *a, size_t count);
+/* Lends addresses to the system, what was never handed out first, until they are `bytes`; returns how many. */
+size_t arena_lend(arena *a, size_t bytes);
+/* Is an address of the range the arena's, and not lent? */
+bool arena_holds(const arena *a, uintptr_t address);
 /* How many units could have been purged all the time since the call before. */
 size_t arena_note_low(arena *a);
 bool arena_is_valid(const arena *a);

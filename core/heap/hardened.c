@@ -74,7 +74,7 @@ ALWAYS_INLINE void *allocate(heap *h, size_t bytes, size_t align, size_t room)
     } else {
         bool is_zero = true;
         b.bytes = align_up(sealed + room, os_page_bytes());
-        b.object = (uintptr_t)large_allocate(&h->space->large, b.bytes, max_size(align, HEAP_ALIGN_BYTES), &is_zero);
+        b.object = (uintptr_t)space_allocate_large(h->space, b.bytes, max_size(align, HEAP_ALIGN_BYTES), &is_zero);
         if (UNLIKELY(!is_zero)) /* memory that is locked, and that the system did not take back */
             memset((void *)b.object, 0, b.bytes);
     }

@@ -285,7 +285,7 @@ void *heap_allocate_other(heap *h, size_t bytes)
         return hardened_allocate(h, bytes, HEAP_ALIGN_BYTES);
     slabmalloc_sc *sc = heap_sc_of(&h->view, bytes);
     bool is_zero;
-    return sc != NULL ? sc_allocate(sc) : large_allocate(&h->space->large, bytes, HEAP_ALIGN_BYTES, &is_zero);
+    return sc != NULL ? sc_allocate(sc) : space_allocate_large(h->space, bytes, HEAP_ALIGN_BYTES, &is_zero);
 }
 
 void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
@@ -296,7 +296,7 @@ void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
         return hardened_allocate(h, bytes, align);
     bool is_zero;
     slabmalloc_sc *sc = zone_sc(h->view.zone, max_size(bytes, 1), align);
-    return sc != NULL ? sc_allocate(sc) : large_allocate(&h->space->large, bytes, align, &is_zero);
+    return sc != NULL ? sc_allocate(sc) : space_allocate_large(h->space, bytes, align, &is_zero);
 }
 
 void *heap_allocate_zeroed(heap *h, size_t bytes)
@@ -304,7 +304,7 @@ void *heap_allocate_zeroed(heap *h, size_t bytes)
     if (UNLIKELY(h->hardened != NULL))
         return hardened_allocate_zeroed(h, bytes);
     bool is_zero = false;
-    void *object = bytes > HEAP_MEDIUM_BYTES ? large_allocate(&h->space->large, bytes, HEAP_ALIGN_BYTES, &is_zero)
+    void *object = bytes > HEAP_MEDIUM_BYTES ? space_allocate_large(h->space, bytes, HEAP_ALIGN_BYTES, &is_zero)
                                              : heap_allocate(h, bytes);
     return object == NULL || is_zero ? object : memset(object, 0, bytes);
 }
@@ -357,12 +357,12 @@ size_t heap_usable_bytes(space *s, const void *object)
     const slab *found = space_slab_at(s, (uintptr_t)object);
     if (found != NULL)
         return heap_slab_is_nothing(found) ? 0 : usable_bytes_in(found, (uintptr_t)object);
-    return space_range_of(s, (uintptr_t)object) != NULL ? 0 : large_usable_bytes(&s->large, object);
+    return large_usable_bytes(&s->large, object);
 }
 
 bool heap_owns(space *s, const void *object)
 {
-    return space_range_of(s, (uintptr_t)object) != NULL || large_usable_bytes(&s->large, object) != 0 ||
+    return space_holds(s, (uintptr_t)object) || large_usable_bytes(&s->large, object) != 0 ||
            large_rests_at(&s->large, (uintptr_t)object);
 }
 

@@ -58,6 +58,5 @@ heap_place heap_inspect(space *s, const void *pointer)
             place.is_live = !hardened_is_freed(s, place.object);
         return place;
     }
-    const range *r = space_range_of(s, address);
-    return r != NULL ? in_range(s, r, address) : in_large(s, address);
+    return space_holds(s, address) ? in_range(s, space_range_of(s, address), address) : in_large(s, address);
 }

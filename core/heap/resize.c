@@ -93,7 +93,7 @@ static NOINLINE void *reallocate_other(heap *h, void *object, size_t bytes, slab
     if (usable == 0)
         return NULL;
     if (usable > HEAP_MEDIUM_BYTES && bytes > HEAP_MEDIUM_BYTES && !heap_fits(usable, bytes)) {
-        void *resized = large_resize(&h->space->large, object, bytes);
+        void *resized = space_resize_large(h->space, object, bytes);
         if (resized != NULL)
             return resized;
     }

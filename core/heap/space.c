@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/check.h"
+#include "heap/addresses.h"
 #include "heap/hardened.h"
 #include "heap/heap.h"
 #include "slab/pager.h"
@@ -50,6 +51,17 @@ static void range_end(range *r)
     arena_end(&r->arena);
 }
 
+/* Where addresses were lent the system may place a range among those of another: which is whose could not be told. */
+static bool range_is_apart(const space *s, const arena *a, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const arena *other = &s->ranges[i].arena;
+        if (a->base - other->base < other->reserved_bytes || other->base - a->base < a->reserved_bytes)
+            return false;
+    }
+    return true;
+}
+
 /* One more range, as large as the system grants, if the others are used up. Where addresses are left, and the system
  * refuses memory for them, it would refuse it for others too. False: there is none. */
 static bool range_add(space *s)
@@ -59,6 +71,10 @@ static bool range_add(space *s)
     if (count >= s->options.max_ranges || arena_fresh(last) < last->chunk_count ||
         !range_init(&s->ranges[count], s->ranges[0].arena.reserved_bytes, RESERVE_LEAST_BYTES, s))
         return false;
+    if (!range_is_apart(s, &s->ranges[count].arena, count)) {
+        range_end(&s->ranges[count]);
+        return false;
+    }
     atomic_store_explicit(&s->range_count, count + 1, memory_order_release);
     return true;
 }
@@ -168,6 +184,48 @@ void space_give_page(space *s, void *page, size_t page_bytes)
     if (s->options.decay_ms == 0)
         arena_purge(&r->arena, SIZE_MAX);
     pthread_mutex_unlock(&s->lock);
+}
+
+bool space_holds(space *s, uintptr_t address)
+{
+    const range *r = space_range_of(s, address);
+    if (r == NULL)
+        return false;
+    pthread_mutex_lock(&s->lock);
+    bool holds = arena_holds(&r->arena, address);
+    pthread_mutex_unlock(&s->lock);
+    return holds;
+}
+
+/* The system has refused `bytes` of memory: lends it addresses. False: there is no use in asking again. */
+static bool lend(space *s, size_t bytes)
+{
+    if (!addresses_are_short(bytes))
+        return false;
+    size_t lent = 0;
+    pthread_mutex_lock(&s->lock);
+    for (uint32_t i = atomic_load_explicit(&s->range_count, memory_order_relaxed); lent < bytes && i-- > 0;)
+        lent += arena_lend(&s->ranges[i].arena, bytes - lent);
+    pthread_mutex_unlock(&s->lock);
+    return lent > 0;
+}
+
+void *space_allocate_large(space *s, size_t bytes, size_t align, bool *is_zero)
+{
+    void *object;
+    do
+        object = large_allocate(&s->large, bytes, align, is_zero);
+    while (UNLIKELY(object == NULL) && lend(s, bytes));
+    return object;
+}
+
+void *space_resize_large(space *s, void *object, size_t bytes)
+{
+    void *resized;
+    do
+        resized = large_resize(&s->large, object, bytes);
+    while (UNLIKELY(resized == NULL) && large_usable_bytes(&s->large, object) < bytes && lend(s, bytes));
+    return resized;
 }
 
 /* ---- give back ------------------------------------------------------------------------------------------- */

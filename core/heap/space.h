@@ -121,6 +121,13 @@ ALWAYS_INLINE slab *space_slab_at(space *s, uintptr_t address)
     return r == NULL ? NULL : atomic_load_explicit(&r->slabs[range_unit_of(r, address)], memory_order_acquire);
 }
 
+/* Is it an address of a range, and not lent? [any thread] */
+bool space_holds(space *s, uintptr_t address);
+/* large_allocate and large_resize; where the system refuses for want of addresses (`ulimit -v`), those of the ranges
+ * that are not in use are lent to it (arena.h). [any thread] */
+void *space_allocate_large(space *s, size_t bytes, size_t align, bool *is_zero);
+void *space_resize_large(space *s, void *object, size_t bytes);
+
 /* Monotonic, in steps of a few ms; cheap. */
 uint64_t space_now_ms(void);
 /* Monotonic and exact, for what must not take long. */

@@ -44,7 +44,7 @@ static void count_range(space_stats *stats, const range *r)
     stats->peak_mapped_bytes += a->peak_count * ARENA_UNIT_BYTES;
     stats->resting_bytes += a->resting_count * ARENA_UNIT_BYTES;
     stats->given_back_bytes += a->given_back_bytes;
-    stats->reserved_bytes += a->reserved_bytes;
+    stats->reserved_bytes += (size_t)(a->chunk_count - a->lent_count) * ARENA_CHUNK_BYTES;
     stats->bookkeeping_bytes += a->tables_bytes + r->tables_bytes;
 }
 

@@ -74,7 +74,6 @@ def test_little_address_space_leaves_room_for_large_blocks(mebibytes: int) -> No
     check_limited(f"assert len(bytes({mebibytes << 20} // 4)) == {mebibytes << 20} // 4", mebibytes)
 
 
-@pytest.mark.xfail(reason="address space of pages that small blocks had is not lent to large ones (docs/process.md)")
 @pytest.mark.parametrize("mebibytes", [200, 300])
 def test_little_address_space_serves_large_blocks_after_small_ones(mebibytes: int) -> None:
     check_limited(
@@ -127,7 +126,6 @@ def test_little_data(size: int) -> None:
     )
 
 
-@pytest.mark.xfail(reason="what slabs were in is not lent to large blocks: it stays writable, so it counts")
 @pytest.mark.parametrize("size", [100, 3000])
 def test_little_data_serves_large_blocks_after_small_ones(size: int) -> None:
     check_little_data(f"assert exhaust({size}) > 20 << 20\nassert exhaust(1_000_000) > 20 << 20", 140)

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Addresses without memory, floor 3, for the ranges of arenas: what the system grants where they are scarce, a guard
+ * below, and parts that go to the system for a while.
+ */
+#ifndef SLABMALLOC_HEAP_ADDRESSES_H
+#define SLABMALLOC_HEAP_ADDRESSES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* `bytes` of addresses that nobody can touch, which begin at a multiple of `align`, and a guard below them; NULL: the
+ * system refuses. */
+char *addresses_reserve(size_t bytes, size_t align);
+/* The guard below so many bytes of addresses goes; they themselves are the caller's to unmap. */
+void addresses_unguard(char *base, size_t bytes);
+
+/* What one range may take, where an address space is limited: it is for large objects, stacks and libraries too. */
+size_t addresses_share(void);
+/* Can the system have refused `bytes` for want of addresses, or of memory that can be written (`ulimit -v`, `-d`)? */
+bool addresses_are_short(size_t bytes);
+
+/* Memory that can be written, at this very address, where nothing is mapped; false: there is, or the system refuses. */
+bool addresses_map_at(char *address, size_t bytes);
+
+#endif

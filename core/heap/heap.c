@@ -47,7 +47,7 @@ static void *page_allocate(void *context, size_t page_bytes)
     return page;
 }
 
-/* A guard that stays one would be a trap for the next who gets the page: so nobody gets it, and its memory goes back. */
+/* A guard that stays one would be a trap for the next who gets the page: so nobody gets it, and its memory goes. */
 static void page_release(void *context, void *page, size_t page_bytes)
 {
     heap *h = context;

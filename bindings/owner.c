@@ -105,12 +105,14 @@ const char *owner_check_prepare(owner_check *check)
     return NULL;
 }
 
-bool owner_others_exist(void)
+bool owner_is_in_main(void)
 {
-    interpreter *main = interpreter_main();
-    void *state = thread_state_unchecked();
-    return main != NULL && (interpreter_head() != main || state == NULL || thread_state_interpreter(state) != main);
+    interpreter *main = thread_state_interpreter == NULL ? NULL : interpreter_main(); /* NULL: no CPython of ours */
+    void *state = main == NULL ? NULL : thread_state_unchecked();
+    return main == NULL || (state != NULL && thread_state_interpreter(state) == main);
 }
+
+bool owner_others_exist(void) { return interpreter_head() != interpreter_main(); }
 
 bool owner_is_caller_by_state(owner_check *check)
 {

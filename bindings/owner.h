@@ -34,7 +34,9 @@ typedef struct owner_check {
 
 /* Fills `check`; NULL, or why the domains can't be served in this process, as a sentence. */
 const char *owner_check_prepare(owner_check *check);
-/* Are there interpreters besides the main one, or is the caller not in it? [an interpreter's lock held] */
+/* Is the caller in the main interpreter, or is there none yet? [an interpreter's lock held] */
+bool owner_is_in_main(void);
+/* Are there interpreters besides the main one? [main interpreter's lock held] */
 bool owner_others_exist(void);
 /* The rest of owner_is_caller. */
 bool owner_is_caller_by_state(owner_check *check);

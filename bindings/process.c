@@ -17,6 +17,9 @@ const char *const process_domain_names[PROCESS_DOMAINS] = {
 
 const char *process_refusal(process_domain domain)
 {
+    const char *refusal = pymem_refusal_here();
+    if (refusal != NULL)
+        return refusal;
     return domain == DOMAIN_RAW ? rawmem_refusal() : domain <= DOMAIN_MEM ? pymem_refusal() : NULL;
 }
 
@@ -39,7 +42,9 @@ static const char *refusal_of_layers(unsigned mask)
 static const char *refusal_of(unsigned objects, unsigned raw, bool has_malloc)
 {
     pymem_counters counters;
-    const char *refusal = raw != 0 ? rawmem_refusal() : NULL;
+    const char *refusal = pymem_refusal_here();
+    if (refusal == NULL && raw != 0)
+        refusal = rawmem_refusal();
     if (refusal == NULL && objects != 0)
         refusal = pymem_refusal();
     if (refusal == NULL && has_malloc)
@@ -88,14 +93,14 @@ bool process_count(process_domain domain, pymem_counters *counters)
 
 size_t process_trim(void)
 {
-    heap *h = pymem_heap();
+    heap *h = pymem_own_heap();
     size_t bytes = h == NULL ? 0 : heap_trim(h);
     return thread_heap == NULL ? bytes : bytes + heap_trim(thread_heap);
 }
 
 const char *process_audit(void)
 {
-    heap *h = pymem_heap();
+    heap *h = pymem_own_heap();
     const char *fault = h == NULL ? NULL : heap_audit(h);
     return fault != NULL || thread_heap == NULL ? fault : heap_audit(thread_heap);
 }

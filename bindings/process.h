@@ -24,17 +24,17 @@ extern const char *const process_domain_names[PROCESS_DOMAINS];
 typedef struct slabmalloc_process {
     size_t table_bytes; /* sizeof(slabmalloc_process): another version's table is not used */
     const char *form;   /* "preload" or "in process" */
-    /* Why a domain of CPython can't be installed here, as a sentence; NULL: nothing known. [interpreter's lock held] */
+    /* Why a domain can't be installed here, as a sentence; NULL: nothing known. [interpreter's lock held] */
     const char *(*refusal)(process_domain domain);
     /* Installs CPython's domains of `mask` (bit 1 << process_domain); those that are installed stay so. NULL, or a
      * sentence that says why nothing was installed. [main interpreter's lock held] */
     const char *(*install)(unsigned mask);
-    /* False: the domain is not served. [main interpreter's lock held] */
+    /* False: the domain is not served. [any thread; see pymem_count] */
     bool (*count)(process_domain domain, pymem_counters *counters);
     /* NULL: nothing has been served yet. */
     space *(*get_space)(void);
-    /* Gives back what the caller may, the heap of CPython's domains and the thread's own; bytes. [main interpreter's
-     * lock held] */
+    /* Gives back what the caller may, the thread's own heap and in the main interpreter that of CPython's domains;
+     * bytes. [an interpreter's lock held] */
     size_t (*trim)(void);
     /* As heap_audit, for the same heaps. */
     const char *(*audit)(void);

@@ -6,6 +6,7 @@
  */
 #include "pymem.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -247,22 +248,38 @@ static void *hook_realloc(void *context, void *block, size_t bytes)
 
 /* ---- installation --------------------------------------------------------------------------------------------- */
 
-static const char *prepare(void)
+static const char *lasting_refusal;
+
+static void prepare(void)
 {
-    return python_allocator_find() ? owner_check_prepare(&owner) : "this process is no CPython";
+    lasting_refusal = python_allocator_find() ? owner_check_prepare(&owner) : "this process is no CPython";
+}
+
+static void prepare_once(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, prepare);
+}
+
+const char *pymem_refusal_here(void)
+{
+    prepare_once();
+    if (owner_is_in_main())
+        return NULL;
+    return "this is a sub-interpreter, where nothing can be installed: call slabmalloc.install() in the main "
+           "interpreter, before others are made, or start the program with slabmalloc run";
 }
 
 const char *pymem_refusal(void)
 {
-    static bool is_prepared;
-    static const char *refusal;
-    if (!is_prepared)
-        refusal = prepare();
-    is_prepared = true;
+    prepare_once();
+    if (lasting_refusal != NULL)
+        return lasting_refusal;
     /* Other interpreters' threads read the allocators without a lock, so these must not change under them. */
-    if (refusal == NULL && owner_others_exist())
-        return "install slabmalloc in the main interpreter, before others are made";
-    return refusal;
+    if (owner_others_exist())
+        return "obj and mem can't be installed while there are sub-interpreters: call slabmalloc.install() before "
+               "others are made, or start the program with slabmalloc run";
+    return NULL;
 }
 
 static void install(pymem_domain which)
@@ -308,12 +325,20 @@ bool pymem_is_installed(pymem_domain domain) { return domains[domain].is_install
 pymem_counters pymem_count(pymem_domain domain)
 {
     struct domain *d = &domains[domain];
-    pymem_counters counters = d->counters;
-    counters.served_blocks = (d->ticks + 1) * HEAP_CALLS_PER_TICK - d->until_tick;
-    counters.freed_blocks += atomic_load_explicit(&d->remote_frees, memory_order_relaxed);
-    counters.passed_blocks = atomic_load_explicit(&d->passed_blocks, memory_order_relaxed);
-    counters.passed_bytes = atomic_load_explicit(&d->passed_bytes, memory_order_relaxed);
-    return counters;
+    /* The owner may be at work meanwhile, if another interpreter's thread asks. */
+    uint64_t ticks = __atomic_load_n(&d->ticks, __ATOMIC_RELAXED);
+    uint32_t until_tick = __atomic_load_n(&d->until_tick, __ATOMIC_RELAXED);
+    uint64_t freed_blocks = __atomic_load_n(&d->counters.freed_blocks, __ATOMIC_RELAXED);
+    return (pymem_counters){
+        .served_blocks = (ticks + 1) * HEAP_CALLS_PER_TICK - until_tick,
+        .freed_blocks = freed_blocks + atomic_load_explicit(&d->remote_frees, memory_order_relaxed),
+        .served_bytes = __atomic_load_n(&d->counters.served_bytes, __ATOMIC_RELAXED),
+        .resized_blocks = __atomic_load_n(&d->counters.resized_blocks, __ATOMIC_RELAXED),
+        .passed_blocks = atomic_load_explicit(&d->passed_blocks, memory_order_relaxed),
+        .passed_bytes = atomic_load_explicit(&d->passed_bytes, memory_order_relaxed),
+    };
 }
 
 heap *pymem_heap(void) { return the_heap; }
+
+heap *pymem_own_heap(void) { return the_heap != NULL && owner_is_caller(&owner) ? the_heap : NULL; }

@@ -26,16 +26,21 @@ typedef struct pymem_counters {
     uint64_t passed_blocks, passed_bytes;
 } pymem_counters;
 
-/* Why no domain can be installed in this interpreter, as a sentence; NULL: nothing known. [interpreter's lock held] */
+/* Why nothing can be installed by the caller, who is not in the main interpreter, as a sentence; NULL: it is there.
+ * [an interpreter's lock held, or CPython not started] */
+const char *pymem_refusal_here(void);
+/* Why no domain can be installed, as a sentence; NULL: nothing known. [as above, in the main interpreter] */
 const char *pymem_refusal(void);
 /* Installs the domains of `mask` (bit 1 << pymem_domain), with a heap in the space that `get_space` returns; those that
  * are installed stay so. NULL, or a sentence that says why nothing was installed. [main interpreter's lock held, or
  * CPython not started] */
 const char *pymem_install(unsigned mask, space *(*get_space)(void));
 bool pymem_is_installed(pymem_domain domain);
-/* [main interpreter's lock held] */
+/* [any thread; from one that does not hold the main interpreter's lock they may be a moment apart] */
 pymem_counters pymem_count(pymem_domain domain);
 /* The heap behind the domains; NULL before the first installation. It is never destroyed. */
 heap *pymem_heap(void);
+/* The same if the caller may act as its owner, else NULL. [an interpreter's lock held] */
+heap *pymem_own_heap(void);
 
 #endif

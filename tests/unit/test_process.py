@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -18,8 +16,6 @@ from forms import needs_domains
 from installed import check
 
 pytestmark = needs_domains
-
-has_own_locks = sys.version_info >= (3, 12)
 
 
 def test_before_installation_everything_is_zero() -> None:
@@ -327,93 +323,4 @@ def test_a_range_that_is_used_up_is_followed_by_another() -> None:
         is_sound()
         """,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
-    )
-
-
-INTERPRETERS = """
-try:
-    import _interpreters as interpreters
-except ImportError:
-    import _xxsubinterpreters as interpreters
-
-def run_in(interpreter, code):
-    (getattr(interpreters, "exec", None) or interpreters.run_string)(interpreter, code)
-"""
-
-
-@pytest.mark.skipif(not has_own_locks, reason="interpreters share one lock")
-def test_interpreters_with_their_own_lock_never_own_the_heap() -> None:
-    check(
-        INTERPRETERS
-        + textwrap.dedent("""
-        slabmalloc.install()
-        before = stats().domains["obj"].passed_blocks
-        code = '''
-        held = []
-        for i in range(200_000):
-            held.append(bytes(i % 700))
-            if len(held) > 500:
-                del held[::3]
-        '''
-        import textwrap
-        code = textwrap.dedent(code)
-        def elsewhere():
-            for _ in range(3):
-                one = interpreters.create()
-                run_in(one, code)
-                interpreters.destroy(one)
-        threads = [threading.Thread(target=elsewhere) for _ in range(3)]
-        [thread.start() for thread in threads]
-        exec(code, {})
-        while any(thread.is_alive() for thread in threads):
-            exec(code, {})
-            assert _pymem.audit() is None, _pymem.audit()  # what others do meanwhile is in no balance
-        [thread.join() for thread in threads]
-        assert stats().domains["obj"].passed_blocks - before > 9 * 200_000
-        is_sound()
-        """)
-    )
-
-
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="ctypes is not for interpreters with a lock of their own")
-def test_interpreters_with_their_own_lock_free_remotely() -> None:
-    check(
-        INTERPRETERS
-        + textwrap.dedent("""
-        slabmalloc.install()
-        blocks = [malloc["obj"](100) for _ in range(1000)]
-        before = stats()
-        one = interpreters.create()
-        run_in(one, f'''
-        import ctypes
-        free = ctypes.pythonapi.PyObject_Free
-        free.argtypes, free.restype = [ctypes.c_void_p], None
-        realloc = ctypes.pythonapi.PyObject_Realloc
-        realloc.argtypes, realloc.restype = [ctypes.c_void_p, ctypes.c_size_t], ctypes.c_void_p
-        for block in {blocks!r}:
-            free(realloc(block, 1000))
-        '''.replace(chr(10) + " " * 8, chr(10)))
-        interpreters.destroy(one)
-        assert stats().remote_frees - before.remote_frees >= 1000, stats()
-        is_sound()
-        """)
-    )
-
-
-@pytest.mark.skipif(not has_own_locks, reason="interpreters share one lock")
-def test_installation_comes_before_other_interpreters() -> None:
-    check(
-        INTERPRETERS
-        + textwrap.dedent("""
-        one = interpreters.create()
-        try:
-            slabmalloc.install()
-        except RuntimeError as error:
-            assert "before others are made" in str(error)
-        else:
-            raise AssertionError
-        interpreters.destroy(one)
-        slabmalloc.install()
-        is_sound()
-        """)
     )

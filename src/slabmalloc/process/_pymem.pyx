@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-# cython: language_level=3, freethreading_compatible=True
+# cython: language_level=3, freethreading_compatible=True, subinterpreters_compatible=own_gil
 """The binding of bindings/process.h (floor 4): conversion and errors, no policy. `slabmalloc.process` is the face.
 
-It does not ask a free-threaded interpreter for its lock: `obj` and `mem` are refused there, and of what is left any
-thread may ask at any time.
+What serves is the process's, and known to C alone: each interpreter of the process has a module of its own, whatever
+its lock is. Nor is a free-threaded interpreter asked for its lock: `obj` and `mem` are refused there, and of what is
+left any thread may ask at any time.
 """
 
 from libc.stddef cimport size_t
@@ -51,7 +52,6 @@ cdef extern from "heap/heap.h" nogil:
 
 cdef extern from "process.h" nogil:
     ctypedef enum process_domain:
-        DOMAIN_OBJ
         PROCESS_DOMAINS
     const char *process_domain_names[]
     ctypedef struct pymem_counters:
@@ -103,20 +103,15 @@ cdef extern from "summary.h" nogil:
 DOMAINS = tuple([process_domain_names[index].decode() for index in range(<int>PROCESS_DOMAINS)])
 """In the order of `process_domain`."""
 
-cdef const slabmalloc_process *process = process_find()
-
-# What CPython is, and where its state lies, is looked up once: here, where there is one thread.
-process.refusal(DOMAIN_OBJ)
-
 
 def form():
     """"preload" or "in process": who serves, or would."""
-    return process.form.decode()
+    return process_find().form.decode()
 
 
 def refusal(name):
-    """Why a domain of CPython can't be installed, or None."""
-    cdef const char *reason = process.refusal(<process_domain><int>DOMAINS.index(name))
+    """Why a domain can't be installed here, or None: of NumPy's data `refusal_of_numpy` knows more."""
+    cdef const char *reason = process_find().refusal(<process_domain><int>DOMAINS.index(name))
     return None if reason is NULL else reason.decode()
 
 
@@ -125,7 +120,7 @@ def install(domains):
     cdef unsigned mask = 0
     for name in domains:
         mask |= 1u << <unsigned>DOMAINS.index(name)
-    cdef const char *reason = process.install(mask)
+    cdef const char *reason = process_find().install(mask)
     if reason is not NULL:
         raise RuntimeError(reason.decode())
 
@@ -150,6 +145,7 @@ def counters():
     cdef bint is_served[<int>PROCESS_DOMAINS]
     cdef space_stats total
     cdef int index
+    cdef const slabmalloc_process *process = process_find()
     if process.get_space() is NULL:
         return {}, {}
     for index in range(<int>PROCESS_DOMAINS):
@@ -182,7 +178,7 @@ def size_classes(str text):
 
 def summary(double wall_seconds, bint as_json):
     cdef char text[SUMMARY_BYTES]
-    return text[:summary_render(text, process, wall_seconds, as_json)].decode()
+    return text[:summary_render(text, process_find(), wall_seconds, as_json)].decode()
 
 
 def summary_tables(stats):
@@ -218,14 +214,17 @@ def summary_tables(stats):
 
 def owns(size_t address):
     """Does the address lie in a range of the heap, or begin a large block of it?"""
-    return process.get_space() is not NULL and heap_owns(process.get_space(), <const void *>address)
+    cdef space *s = process_find().get_space()
+    return s is not NULL and heap_owns(s, <const void *>address)
 
 
 def trim():
+    cdef const slabmalloc_process *process = process_find()
     return 0 if process.get_space() is NULL else process.trim()
 
 
 def audit():
+    cdef const slabmalloc_process *process = process_find()
     cdef const char *broken = NULL
     if process.get_space() is not NULL:
         broken = process.audit()

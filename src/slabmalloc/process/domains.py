@@ -41,8 +41,8 @@ def install(domains: Iterable[str] = DOMAINS) -> None:
 
     Raises ValueError for a name that is no such domain, and RuntimeError, with the reason, where one of them can't be
     served: ``obj`` and ``mem`` in free-threaded builds or where sub-interpreters exist already, a NumPy that looks
-    unlike those known; CPython's domains while `tracemalloc` is at work; all of them without native extension. Nothing
-    has changed then.
+    unlike those known; CPython's domains while `tracemalloc` is at work; all of them in a sub-interpreter, unless they
+    are served already, and without native extension. Nothing has changed then.
 
     >>> import slabmalloc
     >>> slabmalloc.install()                                          # doctest: +SKIP
@@ -54,30 +54,30 @@ def install(domains: Iterable[str] = DOMAINS) -> None:
         if name not in DOMAINS:
             raise ValueError(f"{name!r} is not a domain that can be installed; there are: {', '.join(DOMAINS)}")
     binding = _binding()
-    if _is_tracing() and not {*names} - {"numpy"} <= binding.counters()[0].keys():
-        raise RuntimeError(_TRACING)
-    wants_numpy = "numpy" in names and not is_preloaded()
-    reason = numpy_data.refusal(binding) if wants_numpy else None
-    if reason is not None:
-        raise RuntimeError(reason)
+    served = binding.counters()[0]
+    for name in names:
+        reason = None if name in served else _refusal(binding, name)
+        if reason is not None:
+            raise RuntimeError(reason)
     binding.install([name for name in names if name != "numpy"])
-    if wants_numpy:
+    if "numpy" in names and "numpy" not in served and not is_preloaded():
         numpy_data.install(binding)
 
 
 def stats() -> ProcessStats:
     """What the heap holds now and what each installed domain did: all zero before `install`, but for `resident_…`.
 
-    For those the kernel walks the page tables, some 12 ms for each resident GiB; other threads run meanwhile.
+    For those the kernel walks the page tables, some 12 ms for each resident GiB; other threads run meanwhile. The
+    numbers are the process's, in each of its interpreters. Without native extension nothing is served: all is zero;
+    RuntimeError if there is one, and it can't be loaded.
 
     >>> stats().conserved
     True
     """
     from .records import DomainStats, ProcessStats, SizeClassStats
 
-    try:
-        binding = _binding()
-    except RuntimeError:
+    binding = _binding_if_any()
+    if binding is None:
         return ProcessStats()
     resident = binding.resident()
     domains, heap = binding.counters()
@@ -111,12 +111,11 @@ def trim() -> int:
     """Gives all memory that is free back to the operating system at once.
 
     Empty pages go, and so do the empty OS pages inside those that are partly used. Returns the bytes given back by this
-    call; 0 before `install`.
+    call; 0 before `install`. Where `stats` can't tell it raises what that raises. In a sub-interpreter the heap of
+    ``obj`` and ``mem`` is left alone.
     """
-    try:
-        return int(_binding().trim())
-    except RuntimeError:
-        return 0
+    binding = _binding_if_any()
+    return 0 if binding is None else int(binding.trim())
 
 
 def size_classes(spec: str) -> tuple[int, ...]:
@@ -144,18 +143,34 @@ def refusals() -> dict[str, str | None]:
         binding = _binding()
     except RuntimeError as error:
         return dict.fromkeys(DOMAINS, str(error))
-    found = {name: _TRACING if _is_tracing() else binding.refusal(name) for name in DOMAINS if name != "numpy"}
-    found["numpy"] = None if is_preloaded() else numpy_data.refusal(binding)
     served = binding.counters()[0]
-    return {name: None if name in served else reason for name, reason in found.items()}
+    return {name: None if name in served else _refusal(binding, name) for name in DOMAINS}
+
+
+def _refusal(binding: ModuleType, name: str) -> str | None:
+    """Why a domain that is not served can't be installed here and now."""
+    if name == "numpy" and is_preloaded():
+        return None
+    reason: str | None = binding.refusal(name)
+    if reason is None and name == "numpy":
+        return numpy_data.refusal(binding)
+    return _TRACING if reason is None and _is_tracing() else reason
 
 
 def _binding() -> ModuleType:
-    """The native part; RuntimeError where there is none, or where it can't be loaded (in a sub-interpreter)."""
+    """The native part; RuntimeError where there is none, or where it can't be loaded."""
+    found = _binding_if_any()
+    if found is None:
+        raise RuntimeError(_NO_EXTENSION)
+    return found
+
+
+def _binding_if_any() -> ModuleType | None:
+    """The native part; None where there is none. RuntimeError: it can't be loaded."""
     try:
         return importlib.import_module("slabmalloc.process._pymem")
-    except ModuleNotFoundError as error:
-        raise RuntimeError(_NO_EXTENSION) from error
+    except ModuleNotFoundError:
+        return None
     except ImportError as error:
         raise RuntimeError(f"slabmalloc's native extension can't be loaded: {error}") from error
 

@@ -9,7 +9,7 @@
  *                             complains, and writes a summary
  *     SLABMALLOC_SUMMARY      where to: a path, or - for standard error; SLABMALLOC_SUMMARY_JSON, not 0: as JSON
  */
-#define _GNU_SOURCE /* memrchr, dladdr */
+#define _GNU_SOURCE /* memrchr, RTLD_DEFAULT */
 #include "process.h"
 
 #include <dlfcn.h>
@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "options.h"
+#include "probe.h"
 #include "python_allocator.h"
 #include "summary.h"
 #include "thread_domain.h"
@@ -70,6 +71,20 @@ static bool is_own_name(const char *path, size_t bytes)
     static const char name[] = "libslabmalloc.so";
     const char *slash = memrchr(path, '/', bytes), *last = slash == NULL ? path : slash + 1;
     return bytes - (size_t)(last - path) == sizeof(name) - 1 && memcmp(last, name, sizeof(name) - 1) == 0;
+}
+
+/* Has the user named this library in LD_PRELOAD, and another before it? (`slabmalloc run` puts it first.) */
+static bool is_named_behind_another(void)
+{
+    const char *list = getenv("LD_PRELOAD"), *separators = ": ", *at;
+    if (list == NULL)
+        return false;
+    const char *first = at = list + strspn(list, separators);
+    while (*at != '\0' && !is_own_name(at, strcspn(at, separators))) {
+        at += strcspn(at, separators);
+        at += strspn(at, separators);
+    }
+    return at != first && *at != '\0';
 }
 
 /* Takes this library off LD_PRELOAD, so that programs which this one starts run without it; other entries stay. */
@@ -142,9 +157,9 @@ static void read_run(void)
     unsetenv("SLABMALLOC_SUMMARY_JSON");
 }
 
-/* Who has the name `malloc`, if it is not us. By what it returns: the address of a function may be that of an entry in
- * the program's own table of calls. */
-static void say_if_not_first(void)
+/* Has somebody else the name `malloc`? By what it returns: the address of a function may be that of an entry in the
+ * program's own table of calls. */
+static bool is_malloc_anothers(void)
 {
     void *symbol = dlsym(RTLD_DEFAULT, "malloc"), *free_symbol = dlsym(RTLD_DEFAULT, "free");
     void *(*first)(size_t bytes);
@@ -153,14 +168,25 @@ static void say_if_not_first(void)
     memcpy(&first_free, &free_symbol, sizeof(free_symbol));
     void *block = first == NULL ? NULL : first(1);
     space *s = process_space();
-    Dl_info info;
-    if (block != NULL && (s == NULL || !heap_owns(s, block))) /* NULL: the system refuses, whoever is first */
-        say("malloc is not served: another library comes first (name it behind libslabmalloc.so in LD_PRELOAD, or "
-            "leave it "
-            "out): ",
-            dladdr(symbol, &info) != 0 ? info.dli_fname : "?");
+    bool is_anothers =
+        block != NULL && (s == NULL || !heap_owns(s, block)); /* NULL: the system refuses, whoever is first */
     if (block != NULL)
         first_free(block);
+    return is_anothers;
+}
+
+/* In each process that the user has preloaded it into behind another; but programs with a malloc of their own are
+ * nobody's fault, and a child of a run may be one. */
+static void say_if_not_first(void)
+{
+    bool is_behind = is_named_behind_another();
+    if ((!run.is_run && !is_behind) || !is_malloc_anothers())
+        return;
+    char why[sizeof(run.summary) + 128];
+    snprintf(why, sizeof(why), "%s %s", probe_malloc_file(),
+             is_behind ? "comes first; name libslabmalloc.so before it in LD_PRELOAD, or leave it out"
+                       : "has one of its own, and comes before whatever is preloaded");
+    say("malloc is not served: ", why);
 }
 
 __attribute__((constructor)) static void begin(void)
@@ -174,8 +200,8 @@ __attribute__((constructor)) static void begin(void)
     unsigned wanted = wanted_domains(), raw = 1u << DOMAIN_RAW;
     /* Refused where the program is no CPython, or one whose objects must be left alone: `malloc` is ours anyway. */
     const char *refusal = process_install(wanted & ~raw, false), *refusal_of_raw = process_install(wanted & raw, false);
+    say_if_not_first();
     if (run.is_run) {
-        say_if_not_first();
         if (refusal != NULL)
             say("obj and mem are not served: ", refusal);
         if (refusal_of_raw != NULL)

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,15 @@ from pathlib import Path
 import pytest
 
 import slabmalloc
-from forms import IS_FREE_THREADED
+from forms import IS_FREE_THREADED, needs_domains
 from slabmalloc.cli.doctor import findings
 
 
-def doctor(*arguments: str, options: tuple[str, ...] = (), **environment: str) -> str:
+def doctor(*arguments: str, options: tuple[str, ...] = (), address_space: int | None = None, **environment: str) -> str:
+    def prepare() -> None:
+        if address_space is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+
     done = subprocess.run(
         [sys.executable, *options, "-m", "slabmalloc", "doctor", *arguments],
         capture_output=True,
@@ -26,6 +31,7 @@ def doctor(*arguments: str, options: tuple[str, ...] = (), **environment: str) -
         timeout=60,
         check=True,
         env={**os.environ, **environment},
+        preexec_fn=prepare,
     )
     return done.stdout
 
@@ -36,7 +42,7 @@ def test_json_has_the_five_sections() -> None:
     assert found["interpreter"]["version"] == platform.python_version()
     assert found["interpreter"]["executable"] == sys.executable
     assert found["machine"]["os_page_bytes"] == os.sysconf("SC_PAGE_SIZE")
-    assert list(found["domains"]) == ["obj", "mem", "raw", "numpy"]
+    assert list(found["domains"]) == ["raw", "mem", "obj", "malloc", "numpy"]
 
 
 def test_text_names_what_json_names() -> None:
@@ -44,7 +50,20 @@ def test_text_names_what_json_names() -> None:
     for title, rows in findings().items():
         assert title.replace("_", " ") in text.splitlines()
         for name in rows:
-            assert f"  {name.replace('_', ' ')}" in text
+            label = name if name.isupper() else name.removesuffix("_bytes").replace("_", " ")
+            assert f"  {label} " in text
+
+
+def test_text_has_sizes_that_people_read() -> None:
+    text = doctor(address_space=2 << 30)
+    machine = json.loads(doctor("--json", address_space=2 << 30))["machine"]
+    rows = dict(line.strip().split("  ", 1) for line in text.splitlines() if line.startswith("  ") and "  " in line[2:])
+    rows = {name: value.strip() for name, value in rows.items()}
+    assert machine["address_space_limit_bytes"] == 2 << 30
+    assert rows["address space limit"] == "2,048 MiB"
+    assert rows["memory"] == f"{machine['memory_bytes'] / 2**20:,.0f} MiB"
+    assert rows["os page"] == f"{os.sysconf('SC_PAGE_SIZE') >> 10} KiB"
+    assert "LD_PRELOAD" in rows
 
 
 def test_the_form_is_told() -> None:
@@ -55,8 +74,8 @@ def test_the_form_is_told() -> None:
 
 def test_reasons_against_a_domain_are_given() -> None:
     found = json.loads(doctor("--json", PYTHONTRACEMALLOC="1"))
-    assert found["domains"]["obj"] is not None
-    assert found["domains"]["raw"] is not None
+    assert found["domains"]["obj"].startswith("not served: ")
+    assert found["domains"]["raw"].startswith("not served: ")
 
 
 def start_file(value: str, *options: str) -> dict[str, str]:
@@ -107,3 +126,107 @@ def test_what_follows_from_the_setting_of_huge_pages(tmp_path: Path, monkeypatch
     assert told("[always] madvise never\n").endswith("without it blocks above 128 KiB as the machine gives them")
     assert "512 MiB are too large" in told("[always] madvise never\n", bytes_each=512 << 20)
     assert findings()["machine"]["transparent_huge_page_bytes"] == 512 << 20
+
+
+# ---- who serves -------------------------------------------------------------------------------------------------
+
+RUN = ("-m", "slabmalloc", "run", "--quiet")
+CAN_BE = "can be served: by slabmalloc run, or slabmalloc.install()"
+BY_RUN = "can be served: by slabmalloc run, which preloads"
+
+needs_extension = pytest.mark.skipif(
+    importlib.util.find_spec("slabmalloc.process._pymem") is None, reason="needs the native extension"
+)
+
+
+def domains(*options: str, **environment: str) -> dict[str, str]:
+    """What is said of each, but of NumPy's data."""
+    found: dict[str, str] = json.loads(doctor("--json", options=options, **environment))["domains"]
+    del found["numpy"]
+    return found
+
+
+def numpy(*options: str, **environment: str) -> str:
+    return str(json.loads(doctor("--json", options=options, **environment))["domains"]["numpy"])
+
+
+@needs_extension
+@needs_domains
+def test_who_serves_on_stock_in_process_and_under_preload() -> None:
+    assert domains() == {"raw": CAN_BE, "mem": CAN_BE, "obj": CAN_BE, "malloc": BY_RUN}
+    served = dict.fromkeys(("raw", "mem", "obj"), "served")
+    assert domains(SLABMALLOC="in-process") == {**served, "malloc": BY_RUN}
+    assert domains(*RUN) == {**served, "malloc": "served"}
+    assert domains("-X", "tracemalloc", *RUN) == {**served, "malloc": "served"}
+    unnamed = dict.fromkeys(("mem", "obj"), "not served: SLABMALLOC_DOMAINS does not name it")
+    assert domains(*RUN, "--domains=raw") == {"raw": "served", **unnamed, "malloc": "served"}
+    unnamed = {"raw": "served, by malloc", **unnamed, "malloc": "served"}
+    assert domains(*RUN, "--domains=") == unnamed
+
+
+@needs_extension
+@needs_domains
+@pytest.mark.parametrize("allocator", ["debug", "malloc", "pymalloc", "development mode"])
+def test_who_serves_where_python_uses_its_own_allocators(allocator: str) -> None:
+    is_mode = allocator == "development mode"
+    options, variables = (("-X", "dev"), {}) if is_mode else ((), {"PYTHONMALLOC": allocator})
+    cause = "development mode (-X dev)" if is_mode else f"PYTHONMALLOC={allocator}"
+    has_hooks = allocator not in ("malloc", "pymalloc")
+    remedy = "leave it out, or have them served in process (--in-process, SLABMALLOC=in-process)"
+    not_served = f"not served: {cause} has Python use allocators of its own; {remedy}"
+    by_malloc = (
+        f"served, by malloc, beneath the debug hooks of {cause}"
+        if has_hooks
+        else f"served, by malloc, as {cause} has it"
+    )
+
+    objects = by_malloc if allocator == "malloc" else not_served
+    expected = {"raw": by_malloc, "mem": objects, "obj": objects, "malloc": "served"}
+    assert domains(*options, *RUN, **variables) == expected
+    served = f"served, above the debug hooks of {cause}" if has_hooks else "served"
+    expected = {**dict.fromkeys(("raw", "mem", "obj"), served), "malloc": BY_RUN}
+    assert domains(*options, SLABMALLOC="in-process", **variables) == expected
+    can_be = f"can be served: in process, by slabmalloc.install(); by slabmalloc run without {cause}"
+    assert domains(*options, **variables) == {"raw": CAN_BE, "mem": can_be, "obj": can_be, "malloc": BY_RUN}
+
+
+@needs_extension
+def test_who_serves_the_data_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    from slabmalloc.process import effect
+
+    pytest.importorskip("numpy")
+    asked = "raw" if (effect._numpy_version() or ()) >= (2, 5) else "malloc"
+    assert numpy(*RUN, "--domains=raw") == f"served, by {asked}"
+    assert numpy() == CAN_BE
+    if asked == "malloc" and not IS_FREE_THREADED:
+        assert numpy(SLABMALLOC="in-process") == "served, once it is imported"
+    monkeypatch.setattr(effect, "_numpy_version", lambda: None)
+    assert effect.in_effect()["numpy"] == "NumPy is not installed here"
+    monkeypatch.setattr(effect, "_numpy_version", lambda: (2, 5))
+    assert effect.in_effect()["numpy"] == CAN_BE
+
+
+@needs_extension
+def test_who_serves_what_was_replaced_later() -> None:
+    program = """
+import ctypes, slabmalloc
+from slabmalloc.process.effect import in_effect
+raw, before, ours, api = 0, (ctypes.c_void_p * 5)(), (ctypes.c_void_p * 5)(), ctypes.pythonapi
+api.PyMem_GetAllocator(raw, before)
+slabmalloc.install("raw")
+api.PyMem_GetAllocator(raw, ours)
+assert in_effect()["raw"] == "served"
+mixed = (ctypes.c_void_p * 5)(*before[:3], *ours[3:])  # what gives blocks back takes both kinds
+api.PyMem_SetAllocator(raw, mixed)
+print(in_effect()["raw"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "not served: another allocator was put in front of slabmalloc after it was installed\n"
+
+
+def test_without_the_extension_the_reason_is_told(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['slabmalloc.process._pymem'] = None\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    found = json.loads(doctor("--json", PYTHONPATH=path))["domains"]
+    reason = "the process allocator needs slabmalloc's native extension, and this installation has none"
+    assert found == dict.fromkeys(("raw", "mem", "obj", "malloc", "numpy"), f"not served: {reason}")

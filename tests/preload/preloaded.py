@@ -48,6 +48,19 @@ def wait_for(child):
 SOUND = "\nsound()\nprint('sound')\n"
 
 
+def not_served(cause: str, subject: str = "obj and mem are") -> str:
+    """What is said where `cause` has CPython replace our domains by its own."""
+    remedy = "leave it out, or have them served in process (--in-process, SLABMALLOC=in-process)"
+    return f"slabmalloc: {subject} not served: {cause} has Python use allocators of its own; {remedy}\n"
+
+
+def by_malloc(cause: str) -> str:
+    """What is said where `cause` has CPython ask malloc for all."""
+    return (
+        f"slabmalloc: obj and mem are served by malloc alone: {cause} has Python ask it for everything; leave it out\n"
+    )
+
+
 def run(
     program: str, *options: str, under: tuple[str, ...] = (), limit: int | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from preloaded import check, run
+from preloaded import by_malloc, check, not_served, run
 
 from forms import IS_FREE_THREADED
 
@@ -38,6 +38,7 @@ ALLOCATORS = (
 
 @pytest.mark.parametrize("allocator", ["debug", *ALLOCATORS])
 def test_pythonmalloc(allocator: str) -> None:
+    said = (by_malloc if allocator.startswith("malloc") else not_served)(f"PYTHONMALLOC={allocator}")
     check(
         """
         def work(_):
@@ -50,6 +51,7 @@ def test_pythonmalloc(allocator: str) -> None:
         in_threads(work)
         """,
         PYTHONMALLOC=allocator,
+        errors="" if IS_FREE_THREADED else said,
     )
 
 
@@ -63,6 +65,7 @@ def test_development_mode() -> None:
         """,
         "-X",
         "dev",
+        errors="" if IS_FREE_THREADED else not_served("development mode (-X dev)"),
     )
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slabmalloc.process import start_file
-from slabmalloc.process.domains import refusals, stats
-from slabmalloc.process.preload import is_preloaded
+from slabmalloc.process.domains import stats
+from slabmalloc.process.effect import in_effect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,14 +44,13 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     for title, rows in found.items():
         print(title.replace("_", " "))
-        absent = ("served" if is_preloaded() else "can be installed") if title == "domains" else "-"
         for name, value in rows.items():
-            print(f"  {name.replace('_', ' '):<30}{absent if value is None else _text(value)}")
+            print(f"  {_label(name):<30}{_text(name, value)}")
     return 0
 
 
 def findings() -> dict[str, dict[str, Value]]:
-    """Sections with their rows. In `domains`, None means that the domain can be installed here, text says why not.
+    """Sections with their rows. In `domains` a text begins with "served", "can be served", or "not served".
 
     >>> sorted(findings())
     ['domains', 'interpreter', 'machine', 'slabmalloc', 'start_file']
@@ -66,7 +65,7 @@ def findings() -> dict[str, dict[str, Value]]:
         "start_file": _start_file(),
         "interpreter": _interpreter(),
         "machine": _machine(),
-        "domains": dict(refusals()),
+        "domains": dict(in_effect()),
     }
 
 
@@ -119,8 +118,7 @@ def _huge_pages() -> str:
 
 
 def _huge_page_bytes() -> int | None:
-    text = _read(HUGE_PAGES / "hpage_pmd_size")
-    return int(text) if text else None
+    return _number(HUGE_PAGES / "hpage_pmd_size")
 
 
 def _interpreter() -> dict[str, Value]:
@@ -144,8 +142,8 @@ def _machine() -> dict[str, Value]:
         "processors": os.cpu_count(),
         "os_page_bytes": os.sysconf("SC_PAGE_SIZE"),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        "memory_limit": _read("/sys/fs/cgroup/memory.max"),
-        "address_space_limit": None if limit == resource.RLIM_INFINITY else limit,
+        "memory_limit_bytes": _number("/sys/fs/cgroup/memory.max"),
+        "address_space_limit_bytes": None if limit == resource.RLIM_INFINITY else limit,
         "overcommit_memory": _read("/proc/sys/vm/overcommit_memory"),
         "transparent_huge_pages": _chosen(_read(HUGE_PAGES / "enabled")),
         "transparent_huge_page_bytes": _huge_page_bytes(),
@@ -165,10 +163,30 @@ def _read(path: str | Path) -> str | None:
         return None
 
 
+def _number(path: str | Path) -> int | None:
+    """None also for the kernel's `max`."""
+    text = _read(path)
+    return int(text) if text is not None and text.isdigit() else None
+
+
 def _chosen(words: str | None) -> str | None:
     """The word in brackets, as the kernel marks the setting in effect."""
     return None if words is None else words.partition("[")[2].partition("]")[0] or words
 
 
-def _text(value: str | int | bool) -> str:
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+def _label(name: str) -> str:
+    """For people; the name of an environment variable stays as it is."""
+    return name if name.isupper() else name.removesuffix("_bytes").replace("_", " ")
+
+
+def _text(name: str, value: Value) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _size(value) if name.endswith("_bytes") and isinstance(value, int) else str(value)
+
+
+def _size(count: int) -> str:
+    """Bytes as MiB, or as KiB where they are less than one."""
+    return f"{count / 2**20:,.0f} MiB" if count >= 1 << 20 else f"{count / 2**10:,.0f} KiB"

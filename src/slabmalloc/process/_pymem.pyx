@@ -79,6 +79,10 @@ cdef extern from "options.h" nogil:
         uint32_t sizes[255]
     bint options_read_classes(const char *text, slabmalloc_size_classes *classes, char *message)
 
+cdef extern from "probe.h" nogil:
+    process_domain probe_server(const slabmalloc_process *process, process_domain asked)
+    const char *probe_malloc_file()
+
 cdef extern from "resident.h" nogil:
     ctypedef struct resident_memory:
         size_t bytes
@@ -113,6 +117,17 @@ def refusal(name):
     """Why a domain can't be installed here, or None: of NumPy's data `refusal_of_numpy` knows more."""
     cdef const char *reason = process_find().refusal(<process_domain><int>DOMAINS.index(name))
     return None if reason is NULL else reason.decode()
+
+
+def server(name):
+    """Which domain of ours serves now what `name`, one of CPython's domains or malloc, is asked for; None: none does."""
+    cdef int domain = probe_server(process_find(), <process_domain><int>DOMAINS.index(name))
+    return None if domain == PROCESS_DOMAINS else DOMAINS[domain]
+
+
+def malloc_file():
+    """The file that has the name malloc before all others."""
+    return probe_malloc_file().decode("utf-8", "replace")
 
 
 def install(domains):

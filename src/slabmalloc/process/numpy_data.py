@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["install", "refusal"]
+__all__ = ["install", "is_awaited", "refusal"]
 
 _CORES = ("numpy._core._multiarray_umath", "numpy.core._multiarray_umath")
 """Of NumPy 2, of NumPy 1."""
@@ -24,8 +24,13 @@ def install(binding: ModuleType) -> None:
     core = _core()
     if core is not None:
         binding.install_numpy(core)
-    elif not any(isinstance(finder, _Watch) for finder in sys.meta_path):
+    elif not is_awaited():
         sys.meta_path.insert(0, _Watch(binding))
+
+
+def is_awaited() -> bool:
+    """True if NumPy's data is to be served from its import on."""
+    return any(isinstance(finder, _Watch) for finder in sys.meta_path)
 
 
 def refusal(binding: ModuleType) -> str | None:

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "WITHOUT_PRELOAD",
+    "allocator_choice",
     "environment",
     "interpreter_options",
     "is_preloaded",
     "library",
     "obstacle",
     "replace_process",
+    "say",
+    "why_not_served",
 ]
 
 LIBRARY = "libslabmalloc.so"
@@ -142,11 +145,57 @@ def interpreter_options() -> list[str]:
     return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined, no-any-return]
 
 
+def allocator_choice() -> tuple[str, str] | None:
+    """What has an interpreter take allocators of its own, in place of ours, when it starts: as this one did.
+
+    The allocator's name comes first, then who asks for it. None: nothing does.
+
+    >>> allocator_choice()
+    """
+    name = "" if sys.flags.ignore_environment else os.environ.get("PYTHONMALLOC", "")
+    if name:
+        return name, f"PYTHONMALLOC={name}"
+    return ("debug", "development mode (-X dev)") if sys.flags.dev_mode else None
+
+
+def why_not_served(cause: str) -> str:
+    """Of `obj` and `mem`, where `cause` has Python take its own allocators; with the remedy."""
+    remedy = "leave it out, or have them served in process (--in-process, SLABMALLOC=in-process)"
+    return f"{cause} has Python use allocators of its own; {remedy}"
+
+
+def _say_what_is_not_served(named: str) -> None:
+    """In a line, of the domains in the list that the interpreter about to start does not leave to us."""
+    names = [name for name in ("obj", "mem") if name in named.split(",")]
+    choice = allocator_choice()
+    if not names or choice is None or "t" in sys.abiflags:  # of a free-threaded one the library says what is to be said
+        return
+    allocator, cause = choice
+    subject = " and ".join(names) + (" are" if len(names) > 1 else " is")
+    if allocator.startswith("malloc"):
+        say(f"{subject} served by malloc alone: {cause} has Python ask it for everything; leave it out")
+    else:
+        say(f"{subject} not served: {why_not_served(cause)}")
+
+
+def say(text: str) -> str:
+    """A line on standard error, if it can be written; returns the text."""
+    try:  # noqa: SIM105 - `contextlib` costs milliseconds
+        sys.stderr.write(f"slabmalloc: {text}\n")
+    except (AttributeError, OSError, ValueError):  # it is closed, or full
+        pass
+    return text
+
+
 def replace_process(options: Sequence[str], program: Sequence[str], settings: Mapping[str, str]) -> NoReturn:
-    """This process becomes ``python options... program...`` on the library. RuntimeError, OSError: it can't."""
+    """This process becomes ``python options... program...`` on the library. RuntimeError, OSError: it can't.
+
+    `options` are those that this interpreter was started with.
+    """
     reason = obstacle(sys.executable)
     if reason is not None:
         raise RuntimeError(reason)
+    _say_what_is_not_served({**os.environ, **settings}.get("SLABMALLOC_DOMAINS", "obj,mem,raw"))
     settings = {**settings, "SLABMALLOC_RUN_PID": str(os.getpid())}
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # it is closed

@@ -46,13 +46,13 @@ def begin() -> None:
     if outcome is not None or (wanted in _NOTHING and not is_left) or not _is_main_interpreter():
         return
     if wanted in _NOTHING:
-        outcome = _say(f"nothing is served: {_why_not_loaded()}")
+        outcome = preload.say(f"nothing is served: {_why_not_loaded()}")
         _leave_it()
         return
     try:
         outcome = _begin(wanted, is_second=os.environ.pop(_MARK, "") == str(os.getpid()))
     except (OSError, RuntimeError) as error:
-        outcome = _say(f"{VARIABLE}={wanted} has no effect: {error}")
+        outcome = preload.say(f"{VARIABLE}={wanted} has no effect: {error}")
     if os.environ.get("SLABMALLOC_NO_CHILDREN", "") not in _NOTHING:
         os.environ.pop(VARIABLE, None)
 
@@ -60,7 +60,9 @@ def begin() -> None:
 def _begin(wanted: str, is_second: bool) -> str:
     """OSError, RuntimeError: it can't be done."""
     if wanted != _IN_PROCESS and wanted not in _PRELOAD:
-        return _say(f"{VARIABLE}={wanted!r} is not known; there are: preload (or 1), {_IN_PROCESS}, 0; nothing is done")
+        return preload.say(
+            f"{VARIABLE}={wanted!r} is not known; there are: preload (or 1), {_IN_PROCESS}, 0; nothing is done"
+        )
     if preload.is_preloaded():
         return "started anew on the preload library" if is_second else "on the preload library already"
     if is_second:
@@ -75,7 +77,7 @@ def _begin(wanted: str, is_second: bool) -> str:
     if obstacle is None:
         preload.replace_process(sys.orig_argv[1:], [], _settings())
     done = _install()
-    _say(f"{VARIABLE}={wanted}: nothing is preloaded, but served in process: {obstacle}")
+    preload.say(f"{VARIABLE}={wanted}: nothing is preloaded, but served in process: {obstacle}")
     return f"{done}: {obstacle}"
 
 
@@ -148,12 +150,3 @@ def _is_main_interpreter() -> bool:
             continue
         return bool(interpreters.get_current() == interpreters.get_main())
     return True
-
-
-def _say(text: str) -> str:
-    """A line on standard error, if it can be written; returns the text."""
-    try:  # noqa: SIM105 - `contextlib` costs milliseconds
-        sys.stderr.write(f"slabmalloc: {text}\n")
-    except (AttributeError, OSError, ValueError):  # it is closed, or full
-        pass
-    return text

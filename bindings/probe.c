@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Who serves a domain at this moment: see probe.h.
+ */
+#define _GNU_SOURCE /* RTLD_DEFAULT, dladdr */
+#include "probe.h"
+
+#include <dlfcn.h>
+#include <string.h>
+
+enum { BLOCKS = 32, BLOCK_BYTES = 64 };
+
+/* By name, in the running process: what callers of the domain call. */
+typedef struct door {
+    const char *malloc, *free;
+} door;
+
+static const door doors[PROCESS_DOMAINS] = {
+    [DOMAIN_OBJ] = {"PyObject_Malloc", "PyObject_Free"},
+    [DOMAIN_MEM] = {"PyMem_Malloc", "PyMem_Free"},
+    [DOMAIN_RAW] = {"PyMem_RawMalloc", "PyMem_RawFree"},
+    [DOMAIN_MALLOC] = {"malloc", "free"},
+};
+
+static void count_all(const slabmalloc_process *process, uint64_t served[PROCESS_DOMAINS])
+{
+    for (int domain = 0; domain < PROCESS_DOMAINS; domain++) {
+        pymem_counters counters;
+        served[domain] = process->count((process_domain)domain, &counters) ? counters.served_blocks : 0;
+    }
+}
+
+/* Are they all in our heap? Debug hooks hand out an address inside a block. */
+static bool are_ours(space *s, void *const *blocks)
+{
+    for (int i = 0; i < BLOCKS; i++)
+        if (blocks[i] == NULL || !heap_owns(s, blocks[i]))
+            return false;
+    return true;
+}
+
+process_domain probe_server(const slabmalloc_process *process, process_domain asked)
+{
+    space *s = process->get_space();
+    void *symbols[2] = {dlsym(RTLD_DEFAULT, doors[asked].malloc), dlsym(RTLD_DEFAULT, doors[asked].free)};
+    if (s == NULL || symbols[0] == NULL || symbols[1] == NULL)
+        return PROCESS_DOMAINS;
+    void *(*allocate)(size_t bytes);
+    void (*give_back)(void *block);
+    memcpy(&allocate, &symbols[0], sizeof(symbols[0]));
+    memcpy(&give_back, &symbols[1], sizeof(symbols[1]));
+    uint64_t before[PROCESS_DOMAINS], after[PROCESS_DOMAINS];
+    void *blocks[BLOCKS];
+    count_all(process, before);
+    for (int i = 0; i < BLOCKS; i++)
+        blocks[i] = allocate(BLOCK_BYTES);
+    count_all(process, after);
+    bool ours = are_ours(s, blocks);
+    for (int i = 0; i < BLOCKS; i++)
+        give_back(blocks[i]);
+    if (!ours || after[asked] - before[asked] >= BLOCKS)
+        return ours ? asked : PROCESS_DOMAINS;
+    process_domain server = DOMAIN_OBJ;
+    while (server < PROCESS_DOMAINS && after[server] - before[server] < BLOCKS)
+        server++;
+    return server;
+}
+
+const char *probe_malloc_file(void)
+{
+    Dl_info info;
+    void *symbol = dlsym(RTLD_DEFAULT, "malloc");
+    return symbol != NULL && dladdr(symbol, &info) != 0 ? info.dli_fname : "?";
+}

@@ -65,7 +65,7 @@ def test_only_what_was_asked_for_is_missed() -> None:
         OWN,
         not_served("PYTHONMALLOC=debug", "mem is"),
     )
-    for domains in ("--domains=raw", "--domains="):
+    for domains in ("--domains=raw", "--domains=none"):
         assert run(*RUN, domains, "-c", SERVERS, PYTHONMALLOC="debug") == (OWN, "")
 
 
@@ -75,6 +75,20 @@ def test_nothing_is_said_where_all_is_served() -> None:
     assert run(*RUN, "-c", SERVERS, PYTHONMALLOC="") == (ALL_SERVED, "")
     assert run("-E", *RUN, "-c", SERVERS, PYTHONMALLOC="debug") == (ALL_SERVED, "")
     assert run("-X", "tracemalloc", *RUN, "-c", SERVERS) == (ALL_SERVED, "")
+
+
+@needs_domains
+@pytest.mark.parametrize("stream", ["closed", "full"])
+def test_standard_error_that_can_not_be_written(stream: str) -> None:
+    def prepare() -> None:
+        os.close(2)
+        if stream == "full":
+            os.open("/dev/full", os.O_WRONLY)
+
+    # At its end an interpreter would tell by its status that a stream could not be flushed.
+    program = SERVERS + "; import os, sys; sys.stdout.flush(); os._exit(0)"
+    done = start(*RUN, "-c", program, value=None, variables={"PYTHONMALLOC": "debug"}, preexec_fn=prepare)
+    assert (done.returncode, done.stdout) == (0, OWN)
 
 
 @needs_domains
@@ -95,7 +109,8 @@ def another(build: Callable[..., str]) -> str:
 
 
 def line(another: str) -> str:
-    return f"slabmalloc: malloc is not served: {another} comes first; name libslabmalloc.so before it in LD_PRELOAD, or leave it out\n"
+    remedy = "name libslabmalloc.so before it in LD_PRELOAD, or leave it out"
+    return f"slabmalloc: malloc is not served: {another} comes first; {remedy}\n"
 
 
 def preload_by_hand(*entries: str, command: tuple[str, ...] = (sys.executable, "-c", SERVERS)) -> tuple[str, str]:
@@ -110,6 +125,10 @@ def test_a_preload_by_hand_behind_another(another: str) -> None:
     assert preload_by_hand(another, LIBRARY) == expected
     assert preload_by_hand("", another, "libm.so.6", LIBRARY) == expected
     assert preload_by_hand(another, LIBRARY, command=("/bin/sh", "-c", ":")) == ("", line(another))
+    # As `slabmalloc run` would be, if it did not come first.
+    script = 'SLABMALLOC_RUN_PID=$$ LD_PRELOAD=$0 exec "$@"'
+    command = ("/bin/sh", "-c", script, f"{another}:{LIBRARY}", sys.executable, "-c", SERVERS)
+    assert preload_by_hand(LIBRARY, command=command) == expected
 
 
 def test_doctor_tells_it_too(another: str) -> None:

@@ -4,24 +4,18 @@
 from __future__ import annotations
 
 import os
-import platform
 import resource
 import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from preloaded import LIBRARY
-from started import IN_PROCESS, PACKAGE, TELL, environment, make_environment, start
+from started import IN_PROCESS, PACKAGE, TELL, make_environment, start
 
 from forms import IS_FREE_THREADED, needs_domains
 from slabmalloc.process.preload import WITHOUT_PRELOAD
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # ---- nothing to do ----------------------------------------------------------------------------------------------
 
@@ -178,18 +172,6 @@ def test_an_installation_without_the_library(tmp_path: Path) -> None:
         assert done.stderr.startswith(f"slabmalloc: SLABMALLOC={value} has no effect: ")
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the other library has glibc's malloc behind it")
-def test_another_library_that_comes_first_is_named_with_the_remedy(build: Callable[..., str]) -> None:
-    other = build("ahead.c", "-shared", "-fPIC")
-    command = ["sh", "-c", 'SLABMALLOC_RUN_PID=$$ LD_PRELOAD=$0 exec "$@"', f"{other}:{LIBRARY}", sys.executable]
-    done = subprocess.run(
-        [*command, "-c", "print(1)"], env=environment(None), capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (0, "1\n")
-    remedy = "name it behind libslabmalloc.so in LD_PRELOAD, or leave it out"
-    assert done.stderr == f"slabmalloc: malloc is not served: another library comes first ({remedy}): {other}\n"
 
 
 @pytest.mark.parametrize("folder", ["with blank", "with:colon"])

@@ -82,7 +82,8 @@ def _of_malloc(binding: ModuleType) -> str:
     if binding.server("malloc") == "malloc":
         return "served"
     if preload.is_preloaded():
-        return f"not served: {binding.malloc_file()} comes first; name {preload.LIBRARY} before it in LD_PRELOAD, or leave it out"
+        remedy = f"name {preload.LIBRARY} before it in LD_PRELOAD, or leave it out"
+        return f"not served: {binding.malloc_file()} comes first; {remedy}"
     try:
         preload.library()
         reason = preload.obstacle(sys.executable)

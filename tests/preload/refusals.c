@@ -304,7 +304,7 @@ static void what_rests_is_given_for_what_is_refused(void)
     REQUIRE(mallinfo2().keepcost < resting);
     pass_by(20 * LARGE);
     arm(MMAP, 1, 1, ENOMEM);
-    void *volatile fresh = malloc(3 * LARGE);
+    void *volatile fresh = malloc(60 * (size_t)LARGE); /* neither a part of what rests nor grown from it */
     REQUIRE(disarm() == 2 && fresh != NULL);
     free(fresh);
     free(grows);

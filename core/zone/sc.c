@@ -119,15 +119,27 @@ static NOINLINE void *advance_deep(slabmalloc_sc *sc, void *object)
     return object;
 }
 
+/* The word to go on with, of those in `summary`, which is not empty, when that `at` is used up: see sc.h. */
+static size_t word_after(const slabmalloc_sc *sc, uint64_t summary, size_t at)
+{
+    size_t lowest = word_lowest(summary);
+    uint64_t above = summary & UINT64_MAX << at;
+    if (!sc->zone->cursors_lag || above == 0)
+        return lowest;
+    size_t next = word_lowest(above);
+    return word_get(&sc->current_local[next]) != UINT64_MAX ? next : lowest;
+}
+
 void *sc_advance(slabmalloc_sc *sc, void *object)
 {
     if (UNLIKELY(slab_is_deep(&sc->geometry)))
         return advance_deep(sc, object);
     word *local = sc->current_local;
-    uint64_t summary = sc->current->summary & ~word_bit((size_t)(sc->next_word - local));
+    size_t at = (size_t)(sc->next_word - local);
+    uint64_t summary = sc->current->summary & ~word_bit(at);
     sc->current->summary = summary;
     if (summary != 0) {
-        size_t at = word_lowest(summary);
+        at = word_after(sc, summary, at);
         sc_cursor_set(sc, &local[at], at);
     } else {
         cursor_end(sc);

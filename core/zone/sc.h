@@ -28,9 +28,11 @@
  * So the cursor's word is never empty, and a free into it needs nothing of the summary. A free below next moves it
  * back: the lowest free slot of the current slab goes out first, always. But where the zone's `cursors_lag`, as those
  * of threads' heaps do, frees leave the cursor alone: whether one is in the current slab, and below next, nobody can
- * foresee, and a branch that is mispredicted costs more than the rest of a free. What is freed behind the cursor goes
- * out after the cursor's word, since the next word is the lowest that has a slot. The price is order: objects made one
- * after another, with short-lived ones between them, no longer lie one after another.
+ * foresee, and a branch that is mispredicted costs more than the rest of a free. When the cursor's word is used up the
+ * next above follows that has a slot, and the lowest after the last: the longer ago a word was used up the more slots
+ * it has gathered, and the fewer steps of the cursor they cost. But if that next one is free as a whole the lowest
+ * follows: a slab with much room touches little of it. The price is order: objects made one after another, with
+ * short-lived ones between them, no longer lie one after another.
  *
  * Random start: an empty slab, not a deep one, that becomes current is first filled from a random slot on, one of the
  * last START_REACH of a word. That is a matter of the cursor alone: while `is_starting`, the slab's summary has the

@@ -194,7 +194,7 @@ static bool sweep(heap *h, uint64_t now_ms)
         h->next_round_ms = now_ms + h->space->options.decay_ms / 2;
         h->visits_left =
             h->space->huge.is_wanted ? 0 : all_units(h->space); /* OS pages of huge ones don't go by themselves */
-        h->collects_left = h->view.zone->classes.count;
+        h->collects_left = zone_sc_count(h->view.zone);
         h->is_reclaiming = keeps_empty_slabs(h);
     }
     if (h->collects_left > 0)
@@ -218,7 +218,7 @@ static void begin_trimming(heap *h)
     if (h->hardened != NULL)
         hardened_trim(h);
     h->is_trimming = h->is_reclaiming = true;
-    h->collects_left = h->view.zone->classes.count;
+    h->collects_left = zone_sc_count(h->view.zone);
     h->visits_left = h->space->huge.is_wanted ? 0 : all_units(h->space);
     h->idle_ms = 0;
 }

@@ -167,7 +167,7 @@ void heap_end(heap *h);
 /* For sizes that are not small or not positive. */
 NOINLINE void *heap_allocate_other(heap *h, size_t bytes);
 
-/* The allocator for 1 ... ZONE_SMALL_BYTES. [owner] */
+/* The allocator for 1 ... ZONE_SMALL_BYTES, or none_yet (zone.h). [owner] */
 ALWAYS_INLINE slabmalloc_sc *heap_sc_of_small(const heap_view *view, size_t bytes)
 {
     slabmalloc_zone *zone = view->zone;
@@ -178,15 +178,23 @@ ALWAYS_INLINE slabmalloc_sc *heap_sc_of_small(const heap_view *view, size_t byte
 /* The same for all sizes, 0 too; NULL: no class is as large. [owner] */
 ALWAYS_INLINE slabmalloc_sc *heap_sc_of(const heap_view *view, size_t bytes)
 {
-    return LIKELY(bytes < view->end_bytes) ? zone_sc_of_size(view->zone, bytes) : NULL;
+    if (UNLIKELY(bytes >= view->end_bytes))
+        return NULL;
+    ASSUME(bytes <= ZONE_TABLE_BYTES); /* the last class of every heap */
+    return zone_sc_or_none(view->zone, zone_class_of_size(view->zone, bytes));
 }
+
+/* heap_allocate of a size that has a class, whose allocator may not have begun, or is at its cursor's end. */
+NOINLINE void *heap_allocate_slow(heap *h, size_t bytes);
 
 /* At least `bytes` (0 is served as 1), aligned to HEAP_ALIGN_BYTES; NULL: the system refuses. [owner] */
 ALWAYS_INLINE void *heap_allocate(heap *h, size_t bytes)
 {
     if (UNLIKELY(bytes - 1 >= h->view.small_bytes))
         return heap_allocate_other(h, bytes);
-    return sc_allocate(heap_sc_of_small(&h->view, bytes));
+    slabmalloc_sc *sc = heap_sc_of_small(&h->view, bytes);
+    uintptr_t object = sc->next;
+    return UNLIKELY(object == NO_SLOT) ? heap_allocate_slow(h, bytes) : sc_allocate_next(sc, object);
 }
 
 /* The same, aligned to `align`, a power of two. [owner] */

@@ -29,6 +29,7 @@
 #include "heap/arena.h"
 #include "heap/classes.h"
 #include "heap/large.h"
+#include "zone/zone.h"
 
 enum { SPACE_MAX_RANGES = 64 };
 
@@ -87,6 +88,8 @@ typedef struct space {
     const char *huge_refusal; /* NULL, or why huge pages are wanted and not used */
     uint64_t next_decay_ms;   /* when the next window of the arenas' decay ends */
     size_t to_purge;          /* units that could have been purged during all of the window before */
+    /* Of options.classes, for all zones; it does not change. */
+    uint8_t class_table[HEAP_MEDIUM_BYTES / SLABMALLOC_GRANULE_BYTES + 1];
 } space;
 
 space_options space_options_default(void);

@@ -51,7 +51,7 @@ static void count_range(space_stats *stats, const range *r)
 /* What a hardened heap keeps back is live to its slabs alone. */
 static void count_held(space_stats *stats, const heap *h)
 {
-    for (uint32_t i = 0; h->hardened != NULL && i < h->view.zone->classes.count; i++) {
+    for (uint32_t i = 0; h->hardened != NULL && i < h->view.zone->classes->count; i++) {
         space_class_stats *row = &stats->classes[i];
         const hardened_class *c = &h->hardened->classes[i];
         size_t held = atomic_load_explicit(&c->held_count, memory_order_relaxed);
@@ -68,14 +68,14 @@ static void count_held(space_stats *stats, const heap *h)
 /* What a heap's classes did so far; of the objects without bytes there is no row. */
 static void count_past(space_stats *stats, const heap *h)
 {
-    for (uint32_t i = 0; i < h->view.zone->classes.count; i++) {
+    for (uint32_t i = 0; i < zone_sc_count(h->view.zone); i++) {
         const slabmalloc_sc *sc = &h->view.zone->sc[i];
         size_t peak_pages = atomic_load_explicit(&sc->peak_pages, memory_order_relaxed);
         uint64_t remote_frees = atomic_load_explicit(&sc->remote_frees, memory_order_relaxed);
         stats->remote_frees += remote_frees;
         if (h->is_nothing || peak_pages == 0)
             continue;
-        space_class_stats *row = &stats->classes[i];
+        space_class_stats *row = &stats->classes[sc->index];
         row->object_bytes = sc->geometry.object_bytes;
         row->peak_pages_bytes += peak_pages * sc->geometry.page_bytes;
         row->remote_frees += remote_frees;

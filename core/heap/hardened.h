@@ -89,5 +89,7 @@ void hardened_begin(heap *h);
 /* All that the heap keeps back goes to the slabs: who asks for memory wants it more than surprises for others.
  * [owner] */
 void hardened_trim(heap *h);
+/* Does it keep anything back? [owner] */
+bool hardened_holds_any(const heap *h);
 
 #endif

@@ -15,8 +15,6 @@ _Static_assert(HEAP_PAGE_BYTES / SLABMALLOC_MIN_PAGE_BYTES <= 16, "range.purged 
 _Static_assert(HEAP_SMALL_BYTES >= ZONE_SMALL_BYTES && HEAP_MEDIUM_BYTES <= ZONE_TABLE_BYTES,
                "the zone's tables serve");
 
-enum { ORPHANS_AT_ONCE = 8 };
-
 /* ---- pages ----------------------------------------------------------------------------------------------- */
 
 /* The end of a hardened heap's page is a guard while the page is a slab; not where OS pages are too large for that. */
@@ -67,12 +65,24 @@ static void enter_slab(heap *h, const slab *s, slab *entry)
         atomic_store_explicit(&r->slabs[unit], entry, memory_order_release);
 }
 
+static void count_page(space *s, uint32_t class_index)
+{
+    size_t pages = atomic_fetch_add_explicit(&s->class_pages[class_index], 1, memory_order_relaxed) + 1;
+    size_t peak = atomic_load_explicit(&s->class_peak_pages[class_index], memory_order_relaxed);
+    while (pages > peak && !atomic_compare_exchange_weak_explicit(&s->class_peak_pages[class_index], &peak, pages,
+                                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
 /* Random start costs OS pages: it is for what compaction may be for, which is neither a class of one slab nor objects
  * as large as an OS page. */
 static void slab_joined(void *context, slab *s)
 {
     s->sc->random_start = s->sc->pages > 1 && s->sc->object_bytes < SLABMALLOC_MIN_PAGE_BYTES;
     enter_slab(context, s, s);
+    const heap *h = context;
+    if (!h->is_nothing)
+        count_page(h->space, s->sc->index);
 }
 
 static void object_doubled(void *context, void *object)
@@ -82,7 +92,13 @@ static void object_doubled(void *context, void *object)
         h->space->options.late_double_free(h->space, object);
 }
 
-static void slab_left(void *context, slab *s) { enter_slab(context, s, NULL); }
+static void slab_left(void *context, slab *s)
+{
+    enter_slab(context, s, NULL);
+    const heap *h = context;
+    if (!h->is_nothing)
+        atomic_fetch_sub_explicit(&h->space->class_pages[s->sc->index], 1, memory_order_relaxed);
+}
 
 /* Memory that rests is no reason to be refused any. */
 static bool relieve(space *s) { return large_trim(&s->large) > 0; }
@@ -167,7 +183,7 @@ static heap *heap_new(space *s, bool is_nothing)
     return h;
 }
 
-static heap *heap_make(space *s, bool is_nothing)
+heap *heap_make(space *s, bool is_nothing)
 {
     heap *h;
     do
@@ -176,54 +192,12 @@ static heap *heap_make(space *s, bool is_nothing)
     if (h != NULL) {
         pthread_mutex_lock(&s->lock);
         h->next = s->heaps;
+        if (h->next != NULL)
+            h->next->previous = h;
         s->heaps = h;
         pthread_mutex_unlock(&s->lock);
     }
     return h;
-}
-
-/* A heap whose owner is gone without having abandoned it; a few of them are asked for, in turn. [lock] */
-static heap *find_orphan(space *s, bool (*is_gone)(uint64_t owner))
-{
-    heap *h = s->asked != NULL ? s->asked : s->heaps;
-    for (int i = 0; is_gone != NULL && h != NULL && i < ORPHANS_AT_ONCE; i++, h = h->next) {
-        s->asked = h->next;
-        if (h->state == HEAP_OWNED && h->owner != 0 && is_gone(h->owner))
-            return h;
-    }
-    return NULL;
-}
-
-heap *heap_open(space *s, bool (*is_gone)(uint64_t owner))
-{
-    pthread_mutex_lock(&s->lock);
-    heap *h = s->abandoned;
-    if (h != NULL)
-        s->abandoned = h->next_abandoned;
-    else
-        h = find_orphan(s, is_gone);
-    if (h != NULL) {
-        h->state = HEAP_OWNED;
-        h->owner = 0;
-    }
-    pthread_mutex_unlock(&s->lock);
-    if (h != NULL)
-        return h;
-    return heap_make(s, false);
-}
-
-void heap_abandon(heap *h)
-{
-    space *s = h->space;
-    pthread_mutex_lock(&s->lock);
-    heap **last = &s->abandoned;
-    while (*last != NULL)
-        last = &(*last)->next_abandoned;
-    *last = h;
-    h->next_abandoned = NULL;
-    h->state = HEAP_ABANDONED;
-    h->owner = 0; /* whoever borrows it to tend it is not the one who is gone */
-    pthread_mutex_unlock(&s->lock);
 }
 
 void heap_end(heap *h)

@@ -196,6 +196,17 @@ static void empty_pool(heap *h, hardened_class *c)
         }
 }
 
+bool hardened_holds_any(const heap *h)
+{
+    for (uint32_t i = 0; i < h->view.zone->classes->count; i++) {
+        const hardened_class *c = &h->hardened->classes[i];
+        if (atomic_load_explicit(&c->held_count, memory_order_relaxed) > 0 ||
+            atomic_load_explicit(&c->spare, memory_order_relaxed) != 0)
+            return true;
+    }
+    return false;
+}
+
 void hardened_trim(heap *h)
 {
     for (uint32_t i = 0; i < h->view.zone->classes->count; i++) {

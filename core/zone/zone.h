@@ -2,11 +2,11 @@
  *
  * A zone, floor 2: one size-class allocator per class, the registry of its pages, and its pager if it has one.
  *
- * An allocator begins when its class is needed, in `sc` behind those that began before: so what nobody needed has never
+ * An allocator begins when its class is needed, in `sc` behind those that began before: what nobody needed has never
  * been touched, and has no memory. Until then the class's place is `none_yet`, which is no class's: its `next` is
  * NO_SLOT, its `index` the number of classes, all else 0. Who allocates finds it used up, and comes to
- * zone_sc_of_class by the slow way in any case. What follows from the sizes alone lies outside, for all zones that have the same. In a client's zone all classes begin with
- * it, in their order.
+ * zone_sc_of_class by the slow way in any case. What follows from the sizes alone lies outside, for all zones that have
+ * the same. In a client's zone all classes begin with it, in their order.
  *
  * Invariants (`slabmalloc_zone_audit`): every slab on an allocator's lists is in the registry, and no other;
  * for each class: pages = pages_taken - pages_returned = number of its slabs.
@@ -127,9 +127,9 @@ ALWAYS_INLINE uint32_t zone_sc_count(const slabmalloc_zone *zone)
 /* The allocator for a layout whose class is not simply the one of its size; NULL: an invalid layout. */
 NOINLINE slabmalloc_sc *zone_sc_slow(slabmalloc_zone *zone, size_t size, size_t align);
 
-/* The allocator for a layout in the common case, else NULL; in a zone all of whose classes have begun. A class c >= size
- * with align | c is at least round_up(size, align); so the first such class is the one to take, and for most layouts it
- * is simply the class of the size. */
+/* The allocator for a layout in the common case, else NULL; in a zone all of whose classes have begun. A class c >=
+ * size with align | c is at least round_up(size, align); so the first such class is the one to take, and for most
+ * layouts it is simply the class of the size. */
 ALWAYS_INLINE slabmalloc_sc *zone_sc_fast(slabmalloc_zone *zone, size_t size, size_t align)
 {
     if (UNLIKELY(size - 1 >= zone->small_bytes)) /* 0 as well */

@@ -151,28 +151,24 @@ void thread_domain_begin(thread_domain which)
     atomic_store_explicit(&domains[which].is_served, true, memory_order_release);
 }
 
-static void add_tally(pymem_counters *counters, const heap_tally *tally)
-{
-    counters->served_blocks += (atomic_load_explicit(&tally->ticks, memory_order_relaxed) + 1) * HEAP_CALLS_PER_TICK -
-                               atomic_load_explicit(&tally->calls_until_tick, memory_order_relaxed);
-    counters->served_bytes += atomic_load_explicit(&tally->served_bytes, memory_order_relaxed);
-    counters->freed_blocks += atomic_load_explicit(&tally->freed_blocks, memory_order_relaxed);
-    counters->resized_blocks += atomic_load_explicit(&tally->resized_blocks, memory_order_relaxed);
-}
-
 bool thread_domain_count(thread_domain which, pymem_counters *counters)
 {
     space *s = process_space_if_any();
     if (s == NULL || !atomic_load_explicit(&domains[which].is_served, memory_order_acquire))
         return false;
+    uint64_t frees_without_heap = atomic_load_explicit(&domains[which].frees_without_heap, memory_order_relaxed);
+    pthread_mutex_lock(&s->lock);
+    tally_sum sum = s->past.tallies[which];
+    for (const heap *h = s->heaps; h != NULL; h = h->next)
+        tally_add(&sum, &h->tallies[which]);
+    pthread_mutex_unlock(&s->lock);
     *counters = (pymem_counters){
-        .freed_blocks = atomic_load_explicit(&domains[which].frees_without_heap, memory_order_relaxed),
+        .served_blocks = sum.served_blocks,
+        .served_bytes = sum.served_bytes,
+        .freed_blocks = sum.freed_blocks + frees_without_heap,
+        .resized_blocks = sum.resized_blocks,
         .passed_blocks = atomic_load_explicit(&domains[which].passed_blocks, memory_order_relaxed),
         .passed_bytes = atomic_load_explicit(&domains[which].passed_bytes, memory_order_relaxed),
     };
-    pthread_mutex_lock(&s->lock);
-    for (const heap *h = s->heaps; h != NULL; h = h->next)
-        add_tally(counters, &h->tallies[which]);
-    pthread_mutex_unlock(&s->lock);
     return true;
 }

@@ -194,7 +194,7 @@ static bool sweep(heap *h, uint64_t now_ms)
         h->next_round_ms = now_ms + h->space->options.decay_ms / 2;
         h->visits_left =
             h->space->huge.is_wanted ? 0 : all_units(h->space); /* OS pages of huge ones don't go by themselves */
-        h->collects_left = h->view.zone->classes.count;
+        h->collects_left = zone_sc_count(h->view.zone);
         h->is_reclaiming = keeps_empty_slabs(h);
     }
     if (h->collects_left > 0)
@@ -218,7 +218,7 @@ static void begin_trimming(heap *h)
     if (h->hardened != NULL)
         hardened_trim(h);
     h->is_trimming = h->is_reclaiming = true;
-    h->collects_left = h->view.zone->classes.count;
+    h->collects_left = zone_sc_count(h->view.zone);
     h->visits_left = h->space->huge.is_wanted ? 0 : all_units(h->space);
     h->idle_ms = 0;
 }
@@ -294,41 +294,20 @@ void heap_tick(heap *h)
 
 /* ---- heaps without an owner -------------------------------------------------------------------------------- */
 
-static bool is_due(const heap *h, uint64_t now_ms)
-{
-    return h->next_tending_ms <= now_ms || atomic_load_explicit(&h->trim_wanted, memory_order_relaxed);
-}
-
-/* The first abandoned heap that is due, or that `trim` (not 0) has not seen, for a while the caller's; NULL: there is
- * none. One at a time, so that a thread which needs a heap meanwhile finds the others. */
-static heap *borrow(space *s, uint64_t now_ms, uint64_t trim)
-{
-    pthread_mutex_lock(&s->lock);
-    heap **at = &s->abandoned;
-    while (*at != NULL && (trim != 0 ? (*at)->last_trim >= trim : !is_due(*at, now_ms)))
-        at = &(*at)->next_abandoned;
-    heap *h = *at;
-    if (h != NULL) {
-        *at = h->next_abandoned;
-        h->state = HEAP_OWNED;
-    }
-    pthread_mutex_unlock(&s->lock);
-    return h;
-}
-
 bool heap_tend_abandoned(space *s, uint64_t now_ms)
 {
-    heap *h = borrow(s, now_ms, 0);
+    heap *h = heap_borrow(s, now_ms, 0);
     if (h == NULL)
         return false;
     h->is_busy = true;
     heed_trim(h);
     size_t left = reclaim(h, STEP_SMALL_PAGES, STEP_MEDIUM_PAGES);
-    /* Where there may be more to do it is due again at once, behind all others. */
-    bool is_more = sweep(h, now_ms) || left > 0;
+    /* Where there may be more to do it is due again at once, behind all others; a heap without a page has nothing to
+     * sweep. */
+    bool is_more = h->view.zone->registry.count > 0 && (sweep(h, now_ms) || left > 0);
     h->next_tending_ms = is_more ? now_ms : now_ms + s->options.decay_ms;
     h->is_busy = false;
-    heap_abandon(h);
+    heap_return(h, s->options.decay_ms == 0);
     return true;
 }
 
@@ -336,7 +315,7 @@ static uint64_t given_back(space *s)
 {
     pthread_mutex_lock(&s->lock);
     pthread_mutex_lock(&s->large.lock);
-    uint64_t bytes = s->large.given_back_bytes;
+    uint64_t bytes = s->large.given_back_bytes + s->past.swept_bytes;
     for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++)
         bytes += s->ranges[i].arena.given_back_bytes;
     for (const heap *h = s->heaps; h != NULL; h = h->next)
@@ -365,7 +344,7 @@ size_t heap_trim(heap *h)
     trim_own(h);
     uint64_t trim = atomic_fetch_add_explicit(&s->trims, 1, memory_order_relaxed) + 1;
     ask_others(h);
-    for (heap *other; (other = borrow(s, 0, trim)) != NULL; heap_abandon(other)) {
+    for (heap *other; (other = heap_borrow(s, 0, trim)) != NULL; heap_return(other, true)) {
         trim_own(other);
         other->last_trim = trim;
     }

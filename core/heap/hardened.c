@@ -64,9 +64,9 @@ ALWAYS_INLINE void *allocate(heap *h, size_t bytes, size_t align, size_t room)
     bytes = max_size(bytes, 1);
     size_t sealed = bytes + HARDENED_SEAL_BYTES;
     slabmalloc_zone *zone = h->view.zone;
-    slabmalloc_sc *sc = align > HEAP_ALIGN_BYTES   ? zone_sc(zone, sealed, align)
+    slabmalloc_sc *sc = align > HEAP_ALIGN_BYTES   ? zone_sc_slow(zone, sealed, align)
                         : sealed > zone->max_bytes ? NULL
-                                                   : zone_sc_of_size(zone, sealed);
+                                                   : zone_sc_of_class(zone, zone_class_of_size(zone, sealed));
     block b = {.object = 0};
     if (LIKELY(sc != NULL)) {
         b.object = quarantine_take(h, sc); /* all of a class lie as its size does */
@@ -247,11 +247,11 @@ static size_t room_for(size_t bytes)
 /* Would a block of so many bytes have an object of the same size, or does a large one have the room? */
 static bool is_in_place(const heap *h, const block *b, size_t bytes)
 {
+    const slabmalloc_zone *zone = h->view.zone;
     size_t sealed = bytes + HARDENED_SEAL_BYTES;
     if (b->slab == NULL)
-        return sealed > h->view.zone->max_bytes && sealed <= b->bytes &&
-               b->bytes - sealed <= room_for(bytes) + os_page_bytes();
-    return sealed <= h->view.zone->max_bytes && zone_sc_of_size(h->view.zone, sealed)->object_bytes == b->bytes;
+        return sealed > zone->max_bytes && sealed <= b->bytes && b->bytes - sealed <= room_for(bytes) + os_page_bytes();
+    return sealed <= zone->max_bytes && zone->classes->sizes[zone_class_of_size(zone, sealed)] == b->bytes;
 }
 
 /* What there is to keep of a live block, or *status says why it is none. */

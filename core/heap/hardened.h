@@ -42,12 +42,13 @@ typedef struct hardened_class {
     uintptr_t *pool, *quarantine; /* their places; 0: none there */
 } hardened_class;
 
-/* What a hardened heap has besides, behind it in its memory. Of the owner. */
+/* What a hardened heap has besides, in the same store. Of the owner. */
 typedef struct hardened {
     heap_view view; /* as that of a heap which is not */
     uint64_t random_state;
-    hardened_class classes[HEAP_CLASSES];
-    uintptr_t places[HEAP_CLASSES][HARDENED_POOL_MOST + HARDENED_QUARANTINE_MOST];
+    /* The last is of the allocator that is no class's (zone.h): it has no object, ever. */
+    hardened_class classes[HEAP_CLASSES + 1];
+    uintptr_t places[HEAP_CLASSES + 1][HARDENED_POOL_MOST + HARDENED_QUARANTINE_MOST];
 } hardened;
 
 /* The secrets of a space. */
@@ -88,5 +89,7 @@ void hardened_begin(heap *h);
 /* All that the heap keeps back goes to the slabs: who asks for memory wants it more than surprises for others.
  * [owner] */
 void hardened_trim(heap *h);
+/* Does it keep anything back? [owner] */
+bool hardened_holds_any(const heap *h);
 
 #endif

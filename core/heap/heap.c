@@ -15,23 +15,21 @@ _Static_assert(HEAP_PAGE_BYTES / SLABMALLOC_MIN_PAGE_BYTES <= 16, "range.purged 
 _Static_assert(HEAP_SMALL_BYTES >= ZONE_SMALL_BYTES && HEAP_MEDIUM_BYTES <= ZONE_TABLE_BYTES,
                "the zone's tables serve");
 
-enum { ORPHANS_AT_ONCE = 8 };
-
 /* ---- pages ----------------------------------------------------------------------------------------------- */
 
 /* The end of a hardened heap's page is a guard while the page is a slab; not where OS pages are too large for that. */
-static size_t guard_bytes(const heap *h)
+static size_t guard_bytes(const space *s)
 {
     enum { SHARE = 8 };
     size_t bytes = os_page_bytes();
-    return h->hardened != NULL && bytes <= HEAP_PAGE_BYTES / SHARE ? bytes : 0;
+    return s->options.is_hardened && bytes <= HEAP_PAGE_BYTES / SHARE ? bytes : 0;
 }
 
 /* The end of the page becomes its guard, or is it no more; false: the system refuses. Pages have one as far as the
  * system's count of mappings allows. */
 static bool guard_end(const heap *h, void *page, size_t page_bytes, bool is_guard)
 {
-    size_t bytes = h->is_nothing ? page_bytes : guard_bytes(h);
+    size_t bytes = h->is_nothing ? page_bytes : guard_bytes(h->space);
     bool is_left_out = !h->is_nothing && (uintptr_t)page - h->view.base >= h->space->guarded_bytes;
     return bytes == 0 || is_left_out || os_guard((char *)page + page_bytes - bytes, bytes, is_guard) == 0;
 }
@@ -67,12 +65,24 @@ static void enter_slab(heap *h, const slab *s, slab *entry)
         atomic_store_explicit(&r->slabs[unit], entry, memory_order_release);
 }
 
+static void count_page(space *s, uint32_t class_index)
+{
+    size_t pages = atomic_fetch_add_explicit(&s->class_pages[class_index], 1, memory_order_relaxed) + 1;
+    size_t peak = atomic_load_explicit(&s->class_peak_pages[class_index], memory_order_relaxed);
+    while (pages > peak && !atomic_compare_exchange_weak_explicit(&s->class_peak_pages[class_index], &peak, pages,
+                                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
 /* Random start costs OS pages: it is for what compaction may be for, which is neither a class of one slab nor objects
  * as large as an OS page. */
 static void slab_joined(void *context, slab *s)
 {
     s->sc->random_start = s->sc->pages > 1 && s->sc->object_bytes < SLABMALLOC_MIN_PAGE_BYTES;
     enter_slab(context, s, s);
+    const heap *h = context;
+    if (!h->is_nothing)
+        count_page(h->space, s->sc->index);
 }
 
 static void object_doubled(void *context, void *object)
@@ -82,7 +92,13 @@ static void object_doubled(void *context, void *object)
         h->space->options.late_double_free(h->space, object);
 }
 
-static void slab_left(void *context, slab *s) { enter_slab(context, s, NULL); }
+static void slab_left(void *context, slab *s)
+{
+    enter_slab(context, s, NULL);
+    const heap *h = context;
+    if (!h->is_nothing)
+        atomic_fetch_sub_explicit(&h->space->class_pages[s->sc->index], 1, memory_order_relaxed);
+}
 
 /* Memory that rests is no reason to be refused any. */
 static bool relieve(space *s) { return large_trim(&s->large) > 0; }
@@ -95,25 +111,6 @@ static bool zone_starved(void *context)
 
 /* ---- life ------------------------------------------------------------------------------------------------ */
 
-static size_t memory_bytes(const space *s)
-{
-    return align_up(sizeof(heap) + (s->options.is_hardened ? sizeof(hardened) : 0), os_page_bytes());
-}
-
-static heap *memory_map(const space *s)
-{
-    return s->options.is_hardened ? os_map_guarded(memory_bytes(s), SLABMALLOC_MIN_PAGE_BYTES)
-                                  : slabmalloc_os_map(memory_bytes(s), SLABMALLOC_MIN_PAGE_BYTES, false);
-}
-
-static void memory_unmap(heap *h)
-{
-    if (h->hardened != NULL)
-        os_unmap_guarded(h, memory_bytes(h->space));
-    else
-        slabmalloc_os_unmap(h, memory_bytes(h->space));
-}
-
 /* Objects of no bytes are so many apart. */
 static const slabmalloc_size_classes nothing_classes = {
     .count = 1,
@@ -123,18 +120,25 @@ static const slabmalloc_size_classes nothing_classes = {
     .sizes = {HEAP_ALIGN_BYTES},
 };
 
-_Static_assert(sizeof(heap) % _Alignof(hardened) == 0, "what a hardened heap has besides lies behind it");
+static const uint8_t nothing_class_table[HEAP_ALIGN_BYTES / SLABMALLOC_GRANULE_BYTES + 1] = {0};
 
-static heap *heap_new(space *s, bool is_nothing)
+/* The heap lies in its zone's store. All in one chunk, what every heap has in front: one that uses little touches
+ * little. NULL: the system refuses, and the store may have something. */
+static heap *heap_new_in(store *books, space *s, bool is_nothing)
 {
-    heap *h = memory_map(s);
+    enum { ROOM_BYTES = 16 * 1024 }; /* for the first slabs */
+    const slabmalloc_size_classes *classes = is_nothing ? &nothing_classes : &s->options.classes;
+    size_t hardened_bytes = s->options.is_hardened ? sizeof(hardened) : 0;
+    if (!store_reserve(books, sizeof(heap) + CACHE_LINE_BYTES + zone_bytes(classes) + hardened_bytes + ROOM_BYTES,
+                       s->huge.is_unasked))
+        return NULL;
+    heap *h = store_take(books, sizeof(heap));
     if (h == NULL)
         return NULL;
     const range *first = &s->ranges[0];
     *h = (heap){
         .view = {.base = first->arena.base, .slabs = first->slabs},
         .space = s,
-        .hardened = s->options.is_hardened ? (hardened *)(h + 1) : NULL,
         .is_nothing = is_nothing,
         .is_busy = is_nothing, /* it gives nothing back: it has no memory */
     };
@@ -142,22 +146,30 @@ static heap *heap_new(space *s, bool is_nothing)
         atomic_init(&h->tallies[i].calls_until_tick, HEAP_CALLS_PER_TICK);
     slabmalloc_pager pager = {.allocate = page_allocate, .release = page_release, .context = h};
     slabmalloc_zone_options options = {
-        .classes = is_nothing ? nothing_classes : s->options.classes,
         .pager = &pager,
         .unowned = true,
         .metadata_apart = true,
         .seed = (uint64_t)(uintptr_t)h,
-        .guard_bytes = (uint32_t)guard_bytes(h),
+        .guard_bytes = (uint32_t)guard_bytes(s),
     };
-    h->view.zone = slabmalloc_zone_create(&options);
-    if (h->view.zone == NULL) {
-        memory_unmap(h);
+    h->hardened = s->options.is_hardened ? store_take(books, sizeof(hardened)) : NULL;
+    h->view.zone = zone_create_in(books, &options, classes, is_nothing ? nothing_class_table : s->class_table);
+    return h->view.zone == NULL || (s->options.is_hardened && h->hardened == NULL) ? NULL : h;
+}
+
+static heap *heap_new(space *s, bool is_nothing)
+{
+    store books;
+    store_init(&books, s->options.is_hardened);
+    heap *h = heap_new_in(&books, s, is_nothing);
+    if (h == NULL) {
+        store_end(&books);
         return NULL;
     }
     if (h->hardened != NULL) {
         hardened_begin(h);
     } else {
-        h->view.bytes = first->arena.reserved_bytes;
+        h->view.bytes = s->ranges[0].arena.reserved_bytes;
         h->view.small_bytes = ZONE_SMALL_BYTES;
         h->view.end_bytes = (size_t)h->view.zone->max_bytes + 1;
     }
@@ -171,7 +183,7 @@ static heap *heap_new(space *s, bool is_nothing)
     return h;
 }
 
-static heap *heap_make(space *s, bool is_nothing)
+heap *heap_make(space *s, bool is_nothing)
 {
     heap *h;
     do
@@ -180,61 +192,18 @@ static heap *heap_make(space *s, bool is_nothing)
     if (h != NULL) {
         pthread_mutex_lock(&s->lock);
         h->next = s->heaps;
+        if (h->next != NULL)
+            h->next->previous = h;
         s->heaps = h;
         pthread_mutex_unlock(&s->lock);
     }
     return h;
 }
 
-/* A heap whose owner is gone without having abandoned it; a few of them are asked for, in turn. [lock] */
-static heap *find_orphan(space *s, bool (*is_gone)(uint64_t owner))
-{
-    heap *h = s->asked != NULL ? s->asked : s->heaps;
-    for (int i = 0; is_gone != NULL && h != NULL && i < ORPHANS_AT_ONCE; i++, h = h->next) {
-        s->asked = h->next;
-        if (h->state == HEAP_OWNED && h->owner != 0 && is_gone(h->owner))
-            return h;
-    }
-    return NULL;
-}
-
-heap *heap_open(space *s, bool (*is_gone)(uint64_t owner))
-{
-    pthread_mutex_lock(&s->lock);
-    heap *h = s->abandoned;
-    if (h != NULL)
-        s->abandoned = h->next_abandoned;
-    else
-        h = find_orphan(s, is_gone);
-    if (h != NULL) {
-        h->state = HEAP_OWNED;
-        h->owner = 0;
-    }
-    pthread_mutex_unlock(&s->lock);
-    if (h != NULL)
-        return h;
-    return heap_make(s, false);
-}
-
-void heap_abandon(heap *h)
-{
-    space *s = h->space;
-    pthread_mutex_lock(&s->lock);
-    heap **last = &s->abandoned;
-    while (*last != NULL)
-        last = &(*last)->next_abandoned;
-    *last = h;
-    h->next_abandoned = NULL;
-    h->state = HEAP_ABANDONED;
-    h->owner = 0; /* whoever borrows it to tend it is not the one who is gone */
-    pthread_mutex_unlock(&s->lock);
-}
-
 void heap_end(heap *h)
 {
     h->view.zone->has_pager = false; /* its pages are the space's, which ends too */
     slabmalloc_zone_destroy(h->view.zone);
-    memory_unmap(h);
 }
 
 heap *heap_create(size_t reserve_bytes)
@@ -259,7 +228,7 @@ void *heap_allocate_nothing(space *s)
     pthread_mutex_lock(&s->nothing_lock);
     if (s->nothing == NULL)
         s->nothing = heap_make(s, true);
-    void *object = s->nothing == NULL ? NULL : sc_allocate(&s->nothing->view.zone->sc[0]);
+    void *object = s->nothing == NULL ? NULL : sc_allocate(zone_sc_of_class(s->nothing->view.zone, 0));
     pthread_mutex_unlock(&s->nothing_lock);
     return object;
 }
@@ -268,7 +237,7 @@ void heap_keep_order(heap *h)
 {
     slabmalloc_zone *zone = h->view.zone;
     zone->cursors_lag = false;
-    for (uint32_t i = 0; i < zone->classes.count; i++)
+    for (uint32_t i = 0; i < zone_sc_count(zone); i++)
         if (zone->sc[i].current != NULL)
             sc_seek_lowest(&zone->sc[i]);
 }
@@ -279,13 +248,18 @@ bool heap_is_nothing(space *s, const void *object)
     return found != NULL && heap_slab_is_nothing(found) && heap_is_live_in(found, (uintptr_t)object);
 }
 
+void *heap_allocate_slow(heap *h, size_t bytes)
+{
+    return sc_allocate(zone_sc_of_class(h->view.zone, zone_class_of_size(h->view.zone, bytes)));
+}
+
 void *heap_allocate_other(heap *h, size_t bytes)
 {
     if (UNLIKELY(h->hardened != NULL))
         return hardened_allocate(h, bytes, HEAP_ALIGN_BYTES);
-    slabmalloc_sc *sc = heap_sc_of(&h->view, bytes);
     bool is_zero;
-    return sc != NULL ? sc_allocate(sc) : space_allocate_large(h->space, bytes, HEAP_ALIGN_BYTES, &is_zero);
+    return bytes < h->view.end_bytes ? heap_allocate_slow(h, bytes)
+                                     : space_allocate_large(h->space, bytes, HEAP_ALIGN_BYTES, &is_zero);
 }
 
 void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
@@ -295,7 +269,7 @@ void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
     if (UNLIKELY(h->hardened != NULL))
         return hardened_allocate(h, bytes, align);
     bool is_zero;
-    slabmalloc_sc *sc = zone_sc(h->view.zone, max_size(bytes, 1), align);
+    slabmalloc_sc *sc = zone_sc_slow(h->view.zone, max_size(bytes, 1), align);
     return sc != NULL ? sc_allocate(sc) : space_allocate_large(h->space, bytes, align, &is_zero);
 }
 

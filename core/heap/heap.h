@@ -6,7 +6,8 @@
  *
  * Owners. A heap has one owner at a time: a thread, or (CPython's domains) whoever holds the interpreter lock. Frees
  * come from any thread: an address finds its slab, the slab its heap, and if that is not the caller's the free is a
- * remote one. An owner who ends abandons his heap; the next one who needs a heap adopts it, objects and all.
+ * remote one. An owner who ends abandons his heap; the next one who needs a heap adopts it, objects and all. If none
+ * comes, and it holds nothing any more, it ends.
  *
  * Adoption. `state`, and the list of abandoned heaps, change under space.lock alone; at any time
  *     a heap is on the list  <=>  its state is HEAP_ABANDONED;  any other is one thread's at most to work in
@@ -24,58 +25,34 @@
  *      orphan waits for a thread that needs a heap and finds the list empty. A trim sets `trim_wanted` of every other
  *      heap in one section, before it turns to those on the list: whoever has the heap next, its owner, a borrower or
  *      an adopter, finds it set, unless the heap has been trimmed since.
+ *
+ * End. An abandoned heap that has no page costs its books for nothing. Who looks after it and finds it so for the
+ * second time, with a decay between and no owner, ends it (heap_return); a trim does not wait.
+ *   5. By 1 nobody else is in it, and it is on no list from which anybody would get it: who ends it has borrowed it. In
+ *      one section (E1) it leaves space.heaps, and what it counted goes to space.past; then (E2) its books go back.
+ *   6. Who looks at heaps, or records of slabs, that are not his own (statistics, heap_inspect, a trim, fork) holds
+ *      space.lock from where he finds them to his last look. He is through before E1, or finds neither: the entries of
+ *      its pages in range.slabs were cleared before, as the pages left.
+ *   7. Who frees an object, or asks for its size, finds the slab's record by such an entry without a lock. While the
+ *      object is live its page is there, and so is the heap. When the page has left all its objects had been
+ *      collected, and no freer touches the record any more (5. in remote.h).
+ * A free that is wrong has no live object on its side. If it loads the entry right before the page leaves, and sleeps
+ * until the heap has ended, for all of a decay or beside a trim, it meets what lies there then: nothing, as a rule, and
+ * a signal ends the process instead of a line.
+ *
  * Checked by the model tests/model/spin/adoption.pml, which fails with any of these left out.
  */
 #ifndef SLABMALLOC_HEAP_H
 #define SLABMALLOC_HEAP_H
 
 #include "heap/space.h"
+#include "heap/tally.h"
 #include "slabmalloc.h"
 #include "zone/remote.h"
 #include "zone/zone.h"
 
 #define HEAP_PAGE_BYTES ARENA_UNIT_BYTES         /* page of small objects */
 #define HEAP_MEDIUM_PAGE_BYTES ARENA_CHUNK_BYTES /* page of medium objects */
-
-enum { HEAP_CALLS_PER_TICK = 64 };
-
-/* Domains of the process that a thread's heap serves (malloc and others), each with counts of its own. */
-enum { HEAP_TALLIES = 3 };
-
-/* What an owner asked for, counted by whoever serves him; goes on with the next owner. Written by the owner alone, with
- * plain moves, and read by anyone.
- *     blocks served = (ticks + 1) x HEAP_CALLS_PER_TICK - calls_until_tick */
-typedef struct heap_tally {
-    _Atomic uint64_t ticks;
-    _Atomic uint64_t served_bytes;   /* as requested when the block was made */
-    _Atomic uint64_t freed_blocks;   /* of any heap */
-    _Atomic uint64_t resized_blocks; /* left in place */
-    _Atomic uint32_t calls_until_tick;
-} heap_tally;
-
-/* One instruction where there is one that is no atomic operation, but writes the whole word at once. */
-ALWAYS_INLINE void heap_count(_Atomic uint64_t *counter, uint64_t more)
-{
-#if defined(__x86_64__)
-    __asm__("addq %1, %0" : "+m"(*counter) : "er"(more) : "cc");
-#else
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more, memory_order_relaxed);
-#endif
-}
-
-/* The same downwards; true: it is 0 now. */
-ALWAYS_INLINE bool heap_count_down(_Atomic uint32_t *counter)
-{
-#if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__)
-    bool is_zero;
-    __asm__("subl $1, %0" : "+m"(*counter), "=@ccz"(is_zero));
-    return is_zero;
-#else
-    uint32_t rest = atomic_load_explicit(counter, memory_order_relaxed) - 1;
-    atomic_store_explicit(counter, rest, memory_order_relaxed);
-    return rest == 0;
-#endif
-}
 
 typedef enum heap_state {
     HEAP_OWNED,
@@ -113,10 +90,11 @@ typedef struct heap {
     _Atomic uint64_t swept_bytes; /* purged inside slabs, so far; read by anyone */
     _Atomic bool trim_wanted;     /* [any thread] */
 
+    bool was_vacant;        /* when it was looked after last, and nobody has owned it since */
     uint64_t last_trim;     /* the last heap_trim that saw it while it was abandoned */
     _Atomic uint64_t owner; /* a name that whoever opens it may give him, for heap_open's `is_gone`; 0: none */
     heap_state state;       /* [space.lock] */
-    struct heap *next, *next_abandoned; /* [space.lock] */
+    struct heap *next, *previous, *next_abandoned; /* [space.lock] */
 } heap;
 
 enum { SPACE_CLASSES = HEAP_CLASSES };
@@ -125,7 +103,7 @@ enum { SPACE_CLASSES = HEAP_CLASSES };
 typedef struct space_class_stats {
     size_t object_bytes; /* 0: there never was a slab of this class */
     size_t slabs, pages_bytes;
-    size_t peak_pages_bytes; /* sum of the heaps' maxima */
+    size_t peak_pages_bytes; /* the most that there ever were */
     size_t live_objects, free_objects;
     uint64_t remote_frees; /* collected, or still to be */
 } space_class_stats;
@@ -159,15 +137,24 @@ void heap_destroy(heap *h);
 heap *heap_open(space *s, bool (*is_gone)(uint64_t owner));
 /* The caller owns it no more. [owner] */
 void heap_abandon(heap *h);
-/* Its bookkeeping goes back; its pages are the space's, which ends too. */
+/* The first abandoned heap that is due, or that `trim` (not 0) has not seen, for a while the caller's; NULL: there is
+ * none. One at a time, so that a thread which needs a heap meanwhile finds the others. [any thread] */
+heap *heap_borrow(space *s, uint64_t now_ms, uint64_t trim);
+/* It is abandoned again; or it ends, if it is vacant: at once, or if it was so the last time too. [who borrowed it] */
+void heap_return(heap *h, bool at_once);
+/* A new heap, one of the space's; NULL: the system refuses. [any thread] */
+heap *heap_make(space *s, bool is_nothing);
+/* Its bookkeeping goes back; pages that it still has are the space's, which ends too. */
 void heap_end(heap *h);
+/* Adds the remote frees that were collected in it. [any thread, while the heap is there] */
+void heap_add_remote_frees(const heap *h, uint64_t *by_class);
 
 /* ---- objects --------------------------------------------------------------------------------------------- */
 
 /* For sizes that are not small or not positive. */
 NOINLINE void *heap_allocate_other(heap *h, size_t bytes);
 
-/* The allocator for 1 ... ZONE_SMALL_BYTES. [owner] */
+/* The allocator for 1 ... ZONE_SMALL_BYTES, or none_yet (zone.h). [owner] */
 ALWAYS_INLINE slabmalloc_sc *heap_sc_of_small(const heap_view *view, size_t bytes)
 {
     slabmalloc_zone *zone = view->zone;
@@ -178,15 +165,23 @@ ALWAYS_INLINE slabmalloc_sc *heap_sc_of_small(const heap_view *view, size_t byte
 /* The same for all sizes, 0 too; NULL: no class is as large. [owner] */
 ALWAYS_INLINE slabmalloc_sc *heap_sc_of(const heap_view *view, size_t bytes)
 {
-    return LIKELY(bytes < view->end_bytes) ? zone_sc_of_size(view->zone, bytes) : NULL;
+    if (UNLIKELY(bytes >= view->end_bytes))
+        return NULL;
+    ASSUME(bytes <= ZONE_TABLE_BYTES); /* the last class of every heap */
+    return zone_sc_or_none(view->zone, zone_class_of_size(view->zone, bytes));
 }
+
+/* heap_allocate of a size that has a class, whose allocator may not have begun, or is at its cursor's end. */
+NOINLINE void *heap_allocate_slow(heap *h, size_t bytes);
 
 /* At least `bytes` (0 is served as 1), aligned to HEAP_ALIGN_BYTES; NULL: the system refuses. [owner] */
 ALWAYS_INLINE void *heap_allocate(heap *h, size_t bytes)
 {
     if (UNLIKELY(bytes - 1 >= h->view.small_bytes))
         return heap_allocate_other(h, bytes);
-    return sc_allocate(heap_sc_of_small(&h->view, bytes));
+    slabmalloc_sc *sc = heap_sc_of_small(&h->view, bytes);
+    uintptr_t object = sc->next;
+    return UNLIKELY(object == NO_SLOT) ? heap_allocate_slow(h, bytes) : sc_allocate_next(sc, object);
 }
 
 /* The same, aligned to `align`, a power of two. [owner] */

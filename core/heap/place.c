@@ -51,12 +51,16 @@ static heap_place in_large(space *s, uintptr_t address)
 heap_place heap_inspect(space *s, const void *pointer)
 {
     uintptr_t address = (uintptr_t)pointer;
+    pthread_mutex_lock(&s->lock); /* a heap does not end, and take the slab's record with it */
     const slab *found = space_slab_at(s, address);
+    heap_place place = {.kind = HEAP_NOWHERE};
     if (found != NULL) {
-        heap_place place = in_slab(found, address);
+        place = in_slab(found, address);
         if (s->options.is_hardened && place.is_live && !heap_slab_is_nothing(found))
             place.is_live = !hardened_is_freed(s, place.object);
-        return place;
     }
+    pthread_mutex_unlock(&s->lock);
+    if (found != NULL)
+        return place;
     return space_holds(s, address) ? in_range(s, space_range_of(s, address), address) : in_large(s, address);
 }

@@ -24,7 +24,7 @@ void hardened_begin(heap *h)
     extra->view = h->view;
     extra->view.bytes = h->space->ranges[0].arena.reserved_bytes;
     extra->random_state = fold(h->space->secrets.state ^ (uintptr_t)h, space_clock_ns() | 1);
-    const slabmalloc_size_classes *classes = &h->view.zone->classes;
+    const slabmalloc_size_classes *classes = h->view.zone->classes;
     for (uint32_t i = 0; i < classes->count; i++) {
         hardened_class *c = &extra->classes[i];
         c->pool = extra->places[i];
@@ -33,6 +33,7 @@ void hardened_begin(heap *h)
         c->pool_next = 0; /* the very first is the slab's lowest, right behind a guard: it may stay the only one */
         c->quarantine_mask = share(QUARANTINE_BYTES, classes->sizes[i], QUARANTINE_LEAST, HARDENED_QUARANTINE_MOST) - 1;
     }
+    extra->classes[classes->count].pool = extra->places[classes->count];
 }
 
 /* ---- from the pool ---------------------------------------------------------------------------------------- */
@@ -195,9 +196,20 @@ static void empty_pool(heap *h, hardened_class *c)
         }
 }
 
+bool hardened_holds_any(const heap *h)
+{
+    for (uint32_t i = 0; i < h->view.zone->classes->count; i++) {
+        const hardened_class *c = &h->hardened->classes[i];
+        if (atomic_load_explicit(&c->held_count, memory_order_relaxed) > 0 ||
+            atomic_load_explicit(&c->spare, memory_order_relaxed) != 0)
+            return true;
+    }
+    return false;
+}
+
 void hardened_trim(heap *h)
 {
-    for (uint32_t i = 0; i < h->view.zone->classes.count; i++) {
+    for (uint32_t i = 0; i < h->view.zone->classes->count; i++) {
         empty_quarantine(h, &h->hardened->classes[i]);
         empty_pool(h, &h->hardened->classes[i]);
     }

@@ -30,16 +30,18 @@ static size_t room_to_grow(const heap *h, size_t bytes)
     if (bytes < GROWING_BYTES || bytes > HEAP_MEDIUM_BYTES)
         return bytes;
     size_t roomy = min_size(bytes + bytes / (bytes > HEAP_SMALL_BYTES ? 2 : 4), HEAP_MEDIUM_BYTES);
-    const slabmalloc_sc *sc = heap_sc_of(&h->view, roomy);
-    while (!heap_fits(sc->object_bytes, bytes) && sc->index > 0 && sc[-1].object_bytes >= bytes)
-        sc--;
-    return sc->object_bytes;
+    const uint32_t *size = &h->view.zone->classes->sizes[zone_class_of_size(h->view.zone, roomy)];
+    while (!heap_fits(*size, bytes) && size > h->view.zone->classes->sizes && size[-1] >= bytes)
+        size--;
+    return *size;
 }
 
 /* Would a slot for so many bytes be none other than one of these, where classes are far apart? */
 static bool is_in_class(const heap *h, size_t usable, size_t bytes)
 {
-    return bytes <= usable && usable <= HEAP_MEDIUM_BYTES && heap_sc_of(&h->view, bytes)->object_bytes == usable;
+    const slabmalloc_zone *zone = h->view.zone;
+    return bytes <= usable && usable <= HEAP_MEDIUM_BYTES &&
+           zone->classes->sizes[zone_class_of_size(zone, bytes)] == usable;
 }
 
 bool heap_may_have_size(space *s, const void *object, size_t bytes, size_t align)
@@ -54,7 +56,8 @@ bool heap_may_have_size(space *s, const void *object, size_t bytes, size_t align
         return asked == usable || has_roomy;
     const slab *found = space_slab_at(s, (uintptr_t)object);
     size_t least = min_size(asked, usable) + os_page_bytes() - 1; /* large: whole OS pages, and a quarter of waste */
-    bool is_as_made = found != NULL ? zone_sc(found->sc->zone, asked, align) == found->sc : usable <= least + least / 4;
+    bool is_as_made = found != NULL ? slabmalloc_zone_class_of(found->sc->zone, asked, align) == (int)found->sc->index
+                                    : usable <= least + least / 4;
     return is_as_made || heap_fits(usable, bytes) || has_roomy;
 }
 

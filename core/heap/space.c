@@ -100,6 +100,7 @@ space *space_create(const space_options *options)
         return NULL;
     ASSERT(heap_classes_are_valid(&options->classes));
     s->options = *options;
+    zone_fill_class_table(&s->options.classes, s->class_table);
     s->huge_refusal = huge_use_of(&s->huge, &options->machine, options->huge_pages && !options->is_hardened);
     if (options->is_hardened) {
         if (options->huge_pages)
@@ -309,7 +310,7 @@ static bool is_lost(const slab *s) { return ((const heap *)s->sc->zone->watcher.
 static void tell_news_again(space *s)
 {
     for (const heap *h = s->heaps; h != NULL; h = h->next)
-        for (uint32_t i = 0; i < h->view.zone->classes.count; i++)
+        for (uint32_t i = 0; i < zone_sc_count(h->view.zone); i++)
             remote_forget_news(&h->view.zone->sc[i]);
     for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++) {
         const range *r = &s->ranges[i];

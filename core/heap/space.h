@@ -29,6 +29,8 @@
 #include "heap/arena.h"
 #include "heap/classes.h"
 #include "heap/large.h"
+#include "heap/tally.h"
+#include "zone/zone.h"
 
 enum { SPACE_MAX_RANGES = 64 };
 
@@ -65,6 +67,13 @@ typedef struct space_options {
     void (*damaged)(struct space *s, const void *object);
 } space_options;
 
+/* What the heaps that have ended did. */
+typedef struct space_past {
+    tally_sum tallies[HEAP_TALLIES];
+    uint64_t swept_bytes;
+    uint64_t remote_frees[HEAP_CLASSES]; /* collected, by class */
+} space_past;
+
 typedef struct space {
     space_secrets secrets;
     size_t guarded_bytes; /* of the first range: pages there have guards */
@@ -75,18 +84,24 @@ typedef struct space {
     large_space large;
     _Atomic size_t in_use_bytes;  /* of pages */
     _Atomic size_t trapped_bytes; /* of those whose guard the system would not take away: nobody's, for ever */
-    struct heap *heaps;           /* all, by next */
+    struct heap *heaps;           /* all, by next and previous */
+    space_past past;
+    /* By class, of all heaps: pages in use now, and the most that there ever were; of objects without bytes none. */
+    _Atomic size_t class_pages[HEAP_CLASSES], class_peak_pages[HEAP_CLASSES];
     pthread_mutex_t nothing_lock;
-    struct heap *nothing;   /* see heap_allocate_nothing; NULL until it is needed [nothing_lock] */
-    struct heap *abandoned; /* those without an owner, by next_abandoned */
-    struct heap *asked;     /* the next whose owner may be gone */
-    _Atomic uint64_t trims; /* so far */
+    struct heap *nothing;        /* see heap_allocate_nothing; NULL until it is needed [nothing_lock] */
+    struct heap *abandoned;      /* those without an owner, by next_abandoned */
+    struct heap *last_abandoned; /* the last of these, if there are any */
+    struct heap *asked;          /* the next whose owner may be gone */
+    _Atomic uint64_t trims;      /* so far */
     space_options options;
     huge_use huge;
     _Atomic bool has_roomy;   /* an object has been left in a slot too large for it: memory was refused */
     const char *huge_refusal; /* NULL, or why huge pages are wanted and not used */
     uint64_t next_decay_ms;   /* when the next window of the arenas' decay ends */
     size_t to_purge;          /* units that could have been purged during all of the window before */
+    /* Of options.classes, for all zones; it does not change. */
+    uint8_t class_table[HEAP_MEDIUM_BYTES / SLABMALLOC_GRANULE_BYTES + 1];
 } space;
 
 space_options space_options_default(void);

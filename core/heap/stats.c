@@ -4,6 +4,8 @@
  * are read as they are, so what other threads do meanwhile may be in the sum or not; of the caller's own heaps, and of
  * all heaps when no other thread runs, it is exact.
  */
+#include <string.h>
+
 #include "heap/hardened.h"
 #include "heap/heap.h"
 
@@ -51,7 +53,7 @@ static void count_range(space_stats *stats, const range *r)
 /* What a hardened heap keeps back is live to its slabs alone. */
 static void count_held(space_stats *stats, const heap *h)
 {
-    for (uint32_t i = 0; h->hardened != NULL && i < h->view.zone->classes.count; i++) {
+    for (uint32_t i = 0; h->hardened != NULL && i < h->view.zone->classes->count; i++) {
         space_class_stats *row = &stats->classes[i];
         const hardened_class *c = &h->hardened->classes[i];
         size_t held = atomic_load_explicit(&c->held_count, memory_order_relaxed);
@@ -65,32 +67,45 @@ static void count_held(space_stats *stats, const heap *h)
     }
 }
 
-/* What a heap's classes did so far; of the objects without bytes there is no row. */
-static void count_past(space_stats *stats, const heap *h)
+void heap_add_remote_frees(const heap *h, uint64_t *by_class)
 {
-    for (uint32_t i = 0; i < h->view.zone->classes.count; i++) {
+    for (uint32_t i = 0; i < zone_sc_count(h->view.zone); i++) {
         const slabmalloc_sc *sc = &h->view.zone->sc[i];
-        size_t peak_pages = atomic_load_explicit(&sc->peak_pages, memory_order_relaxed);
-        uint64_t remote_frees = atomic_load_explicit(&sc->remote_frees, memory_order_relaxed);
-        stats->remote_frees += remote_frees;
-        if (h->is_nothing || peak_pages == 0)
+        by_class[sc->index] += atomic_load_explicit(&sc->remote_frees, memory_order_relaxed);
+    }
+}
+
+/* What the classes did so far; of the objects without bytes there is no row. */
+static void count_past(space_stats *stats, const space *s)
+{
+    uint64_t remote_frees[HEAP_CLASSES], of_nothing[HEAP_CLASSES] = {0};
+    memcpy(remote_frees, s->past.remote_frees, sizeof(remote_frees));
+    for (const heap *h = s->heaps; h != NULL; h = h->next)
+        heap_add_remote_frees(h, h->is_nothing ? of_nothing : remote_frees);
+    stats->remote_frees += of_nothing[0];
+    const slabmalloc_size_classes *classes = &s->options.classes;
+    for (uint32_t i = 0; i < classes->count; i++) {
+        size_t peak_pages = atomic_load_explicit(&s->class_peak_pages[i], memory_order_relaxed);
+        stats->remote_frees += remote_frees[i];
+        if (peak_pages == 0)
             continue;
         space_class_stats *row = &stats->classes[i];
-        row->object_bytes = sc->geometry.object_bytes;
-        row->peak_pages_bytes += peak_pages * sc->geometry.page_bytes;
-        row->remote_frees += remote_frees;
+        row->object_bytes = classes->sizes[i];
+        row->peak_pages_bytes = peak_pages * sizeclass_page_bytes(classes, i);
+        row->remote_frees += remote_frees[i];
     }
 }
 
 static void count_heaps(space_stats *stats, const space *s)
 {
+    stats->given_back_bytes += s->past.swept_bytes;
+    count_past(stats, s);
     for (const heap *h = s->heaps; h != NULL; h = h->next) {
         stats->heaps++;
         count_held(stats, h);
         stats->abandoned_heaps += h->state == HEAP_ABANDONED;
         stats->given_back_bytes += atomic_load_explicit(&h->swept_bytes, memory_order_relaxed);
         stats->bookkeeping_bytes += slabmalloc_zone_bookkeeping_bytes(h->view.zone);
-        count_past(stats, h);
     }
 }
 

@@ -26,6 +26,9 @@ void store_init(store *s, bool is_guarded);
 void store_end(store *s);
 /* Zeroed, aligned to a cache line, kept until the store ends; NULL: the system refused. */
 void *store_take(store *s, size_t bytes);
+/* What is taken next, up to `bytes` of it, comes from one chunk, and what is never touched there has no memory
+ * (`is_unasked`: the system would put it into huge pages); false: the system refused. */
+bool store_reserve(store *s, size_t bytes, bool is_unasked);
 
 size_t os_page_bytes(void);
 /* Words that nobody can guess; early in the system's life, only if it has any at once. */

@@ -3,6 +3,7 @@
  * The bookkeeping of a zone: see pager.h. Chunks grow with the store, so that a small zone stays small.
  */
 #include "base/check.h"
+#include "slab/huge.h"
 #include "slab/pager.h"
 
 typedef struct store_chunk {
@@ -28,21 +29,39 @@ void store_end(store *s)
     store_init(s, s->is_guarded);
 }
 
+static bool has_room(const store *s, size_t bytes)
+{
+    return s->chunks != NULL && s->chunks->bytes - s->used_bytes >= bytes;
+}
+
+/* Of at least so many bytes, its header included; false: the system refused. */
+static bool add_chunk(store *s, size_t least_bytes, bool is_unasked)
+{
+    size_t bytes = align_up(least_bytes, os_page_bytes());
+    store_chunk *chunk = s->is_guarded ? os_map_guarded(bytes, SLABMALLOC_MIN_PAGE_BYTES)
+                                       : slabmalloc_os_map(bytes, SLABMALLOC_MIN_PAGE_BYTES, false);
+    if (chunk == NULL)
+        return false;
+    if (is_unasked)
+        huge_refuse(chunk, bytes);
+    *chunk = (store_chunk){.next = s->chunks, .bytes = bytes};
+    s->chunks = chunk;
+    atomic_store_explicit(&s->bytes, store_bytes(s) + bytes, memory_order_relaxed);
+    s->used_bytes = CACHE_LINE_BYTES;
+    return true;
+}
+
+bool store_reserve(store *s, size_t bytes, bool is_unasked)
+{
+    return has_room(s, bytes) || add_chunk(s, bytes + CACHE_LINE_BYTES, is_unasked);
+}
+
 void *store_take(store *s, size_t bytes)
 {
     bytes = align_up(bytes, CACHE_LINE_BYTES);
-    if (s->chunks == NULL || s->chunks->bytes - s->used_bytes < bytes) {
-        size_t growth = min_size(max_size(store_bytes(s), CHUNK_MIN_BYTES), CHUNK_MAX_BYTES);
-        size_t chunk_bytes = align_up(max_size(growth, bytes + CACHE_LINE_BYTES), os_page_bytes());
-        store_chunk *chunk = s->is_guarded ? os_map_guarded(chunk_bytes, SLABMALLOC_MIN_PAGE_BYTES)
-                                           : slabmalloc_os_map(chunk_bytes, SLABMALLOC_MIN_PAGE_BYTES, false);
-        if (chunk == NULL)
-            return NULL;
-        *chunk = (store_chunk){.next = s->chunks, .bytes = chunk_bytes};
-        s->chunks = chunk;
-        atomic_store_explicit(&s->bytes, store_bytes(s) + chunk_bytes, memory_order_relaxed);
-        s->used_bytes = CACHE_LINE_BYTES;
-    }
+    size_t growth = min_size(max_size(store_bytes(s), CHUNK_MIN_BYTES), CHUNK_MAX_BYTES);
+    if (!has_room(s, bytes) && !add_chunk(s, max_size(growth, bytes + CACHE_LINE_BYTES), false))
+        return NULL;
     void *taken = (char *)s->chunks + s->used_bytes;
     s->used_bytes += bytes;
     return taken;

@@ -78,7 +78,7 @@ static void audit_cursor(auditing *a)
 const char *slabmalloc_zone_audit(slabmalloc_zone *zone)
 {
     size_t slabs = 0;
-    for (uint32_t i = 0; i < zone->classes.count; i++) {
+    for (uint32_t i = 0; i < zone_sc_count(zone); i++) {
         auditing a = {.sc = &zone->sc[i], .slabs = 0, .fault = NULL};
         sc_for_each(a.sc, audit_slab, &a);
         fail_unless(&a, a.slabs == a.sc->pages && a.slabs == a.sc->pages_taken - a.sc->pages_returned,

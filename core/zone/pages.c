@@ -12,7 +12,7 @@ static bool is_overlapping(const slabmalloc_zone *zone, uintptr_t page, size_t b
 {
     if (zone_find(zone, page) != NULL)
         return true;
-    size_t smaller = min_size(zone->classes.base_page_bytes, zone->classes.large_page_bytes);
+    size_t smaller = min_size(zone->classes->base_page_bytes, zone->classes->large_page_bytes);
     for (uintptr_t inner = page + smaller; inner < page + bytes; inner += smaller)
         if (registry_find(&zone->registry, inner) != &registry_nothing)
             return true;
@@ -126,6 +126,23 @@ bool zone_refill_from_pager(slabmalloc_zone *zone, slabmalloc_sc *sc)
     return false;
 }
 
+static size_t reclaim(slabmalloc_zone *zone, slabmalloc_sc *sc, size_t count,
+                      void (*give_back)(void *context, void *page, size_t page_bytes), void *context)
+{
+    size_t done = 0;
+    remote_collect(sc);
+    for (slab *s; done < count && (s = sc_remove_empty(sc)) != NULL; done++) {
+        uintptr_t page = slab_page(s);
+        registry_remove(&zone->registry, s);
+        if (zone->watcher.left != NULL)
+            zone->watcher.left(zone->watcher.context, s);
+        slab_wipe(&sc->geometry, page);
+        slab_delete(s);
+        give_back(context, (void *)page, sc->geometry.page_bytes);
+    }
+    return done;
+}
+
 size_t slabmalloc_zone_reclaim(slabmalloc_zone *zone, int class_index, size_t page_bytes, size_t count,
                                void (*give_back)(void *context, void *page, size_t page_bytes), void *context)
 {
@@ -133,23 +150,11 @@ size_t slabmalloc_zone_reclaim(slabmalloc_zone *zone, int class_index, size_t pa
         give_back = zone->pager.release;
         context = zone->pager.context;
     }
+    slabmalloc_sc *only = slabmalloc_zone_sc(zone, class_index), *first = only != NULL ? only : zone->sc;
+    slabmalloc_sc *end = only != NULL ? only + 1 : class_index < 0 ? zone->sc + zone_sc_count(zone) : first;
     size_t done = 0;
-    uint32_t first = class_index < 0 ? 0 : (uint32_t)class_index;
-    uint32_t end = class_index < 0 ? zone->classes.count : (uint32_t)min_size(first + 1, zone->classes.count);
-    for (uint32_t i = first; i < end && give_back != NULL; i++) {
-        slabmalloc_sc *sc = &zone->sc[i];
-        if (sc->geometry.page_bytes != page_bytes)
-            continue;
-        remote_collect(sc);
-        for (slab *s; done < count && (s = sc_remove_empty(sc)) != NULL; done++) {
-            uintptr_t page = slab_page(s);
-            registry_remove(&zone->registry, s);
-            if (zone->watcher.left != NULL)
-                zone->watcher.left(zone->watcher.context, s);
-            slab_wipe(&sc->geometry, page);
-            slab_delete(s);
-            give_back(context, (void *)page, page_bytes);
-        }
-    }
+    for (slabmalloc_sc *sc = first; sc < end && give_back != NULL; sc++)
+        if (sc->geometry.page_bytes == page_bytes)
+            done += reclaim(zone, sc, count - done, give_back, context);
     return done;
 }

@@ -225,8 +225,6 @@ void sc_add(slabmalloc_sc *sc, slab *s)
     list_push(sc, s, bitset_count(&sc->geometry.shape, s->local));
     sc->pages++;
     sc->pages_taken++;
-    if (sc->pages > atomic_load_explicit(&sc->peak_pages, memory_order_relaxed))
-        atomic_store_explicit(&sc->peak_pages, sc->pages, memory_order_relaxed);
 }
 
 static slab *sc_leave(slabmalloc_sc *sc, slab *s)

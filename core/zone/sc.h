@@ -81,9 +81,7 @@ struct slabmalloc_sc {
     slab *spare;              /* records without a page, by next: a record serves one class, for ever */
     size_t pages;             /* slabs of this class */
     uint64_t pages_taken, pages_returned, late_double_frees;
-    /* Read by anyone: */
-    _Atomic uint64_t remote_frees;
-    _Atomic size_t peak_pages; /* the most that `pages` ever was */
+    _Atomic uint64_t remote_frees; /* read by anyone */
 
     /* Slabs with remote frees to collect, a lock-free stack: others push, the owner takes all. On a line of its own. */
     _Alignas(CACHE_LINE_BYTES) slab *_Atomic pending;

@@ -76,9 +76,10 @@ static void add(slabmalloc_class_stats *sum, const slabmalloc_class_stats *stats
 slabmalloc_class_stats slabmalloc_zone_stats(slabmalloc_zone *zone, int class_index)
 {
     slabmalloc_class_stats sum = {.object_bytes = 0};
+    slabmalloc_sc *only = slabmalloc_zone_sc(zone, class_index);
     if (class_index >= 0)
-        return (uint32_t)class_index < zone->classes.count ? class_stats(&zone->sc[class_index]) : sum;
-    for (uint32_t i = 0; i < zone->classes.count; i++) {
+        return only != NULL ? class_stats(only) : sum;
+    for (uint32_t i = 0; i < zone_sc_count(zone); i++) {
         slabmalloc_class_stats stats = class_stats(&zone->sc[i]);
         add(&sum, &stats);
     }

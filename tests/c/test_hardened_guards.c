@@ -78,7 +78,7 @@ static void empty_slabs_stay_for_a_while(void)
             CHECK_OK(heap_free(h, blocks[i]));
     }
     uint64_t most_pages = COUNT * (BYTES + 200) / HEAP_PAGE_BYTES + 10, taken = 0;
-    for (uint32_t i = 0; i < h->view.zone->classes.count; i++)
+    for (uint32_t i = 0; i < zone_sc_count(h->view.zone); i++)
         taken += h->view.zone->sc[i].pages_taken;
     CHECK(taken <= 2 * most_pages); /* a round may have ended meanwhile */
     size_t before = atomic_load(&s->in_use_bytes);
@@ -100,9 +100,10 @@ static void around_bookkeeping(void)
     check_guarded((void *)r->slabs, r->tables_bytes);
     check_guarded(r->arena.tables, r->arena.tables_bytes);
     check_guarded(s, sizeof *s);
-    check_guarded(h, sizeof *h + sizeof(hardened));
-    CHECK(
-        touch_kills((char *)((uintptr_t)h->view.zone & ~(os_page() - 1)) - 1, false)); /* in the store's first chunk */
+    /* All in the first chunk of the store, its zone and the first slabs too. */
+    check_guarded((void *)((uintptr_t)h & ~(os_page() - 1)), slabmalloc_zone_bookkeeping_bytes(h->view.zone));
+    CHECK((uintptr_t)h->view.zone - (uintptr_t)h < slabmalloc_zone_bookkeeping_bytes(h->view.zone));
+    CHECK((uintptr_t)h->hardened - (uintptr_t)h < slabmalloc_zone_bookkeeping_bytes(h->view.zone));
     CHECK(touch_kills((char *)((uintptr_t)s->large.buckets & ~(os_page() - 1)) - 1, false));
     space_destroy(s);
 }

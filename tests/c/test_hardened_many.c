@@ -19,7 +19,11 @@ static size_t mappings_now(void)
     return count;
 }
 
-static bool is_heap_guarded(const heap *h) { return touch_kills((char *)(uintptr_t)h - 1, true); }
+static bool is_heap_guarded(const heap *h)
+{
+    uintptr_t os_bytes = (uintptr_t)sysconf(_SC_PAGESIZE); /* a line of the store's lies before the heap */
+    return touch_kills((char *)((uintptr_t)h & ~(os_bytes - 1)) - 1, true);
+}
 
 /* As many as there may be guarded, by what would be bookkeeping of other heaps. */
 static char **use_up_guards(size_t *count)

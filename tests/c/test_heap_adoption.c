@@ -95,7 +95,7 @@ static void objects_survive_their_heaps_owner(void)
             heap_tick(mine);
         heap_trim(mine);
         CHECK_EQUAL(space_statistics(s).mapped_bytes, 0);
-        CHECK_EQUAL(space_statistics(s).heaps, 2);
+        CHECK_EQUAL(space_statistics(s).heaps, 1); /* the other one has ended */
     }
     space_destroy(s);
 }
@@ -124,7 +124,7 @@ static void tend_all(uint32_t decay_ms, unsigned pause_ms)
     }
     CHECK_HEAP(mine, 0);
     CHECK_EQUAL(space_statistics(s).mapped_bytes, space_statistics(s).resting_bytes); /* no heap holds a page */
-    CHECK_EQUAL(space_statistics(s).abandoned_heaps, ABANDONED);
+    CHECK_EQUAL(space_statistics(s).heaps, 1);                                        /* and then they have ended */
     space_destroy(s);
 }
 
@@ -297,6 +297,7 @@ static void a_heap_that_is_tended_is_not_adopted(void)
     heap *abandoned = heap_of(the_space), *other = heap_of(the_space);
     abandoned->owner = 4711;
     CHECK_OK(heap_free(abandoned, heap_allocate(abandoned, 64)));
+    CHECK(heap_allocate(abandoned, 128) != NULL); /* else it would end */
     release = abandoned->view.zone->pager.release;
     abandoned->view.zone->pager.release = open_and_release;
     heap_abandon(abandoned);

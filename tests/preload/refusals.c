@@ -386,7 +386,7 @@ static void threads_start_without_memory(void)
 {
     begin();
     unsigned long count = requests_of(threads);
-    REQUIRE(count >= 4);
+    REQUIRE(count >= 1); /* a heap, if each thread found that of the one before */
     for (unsigned long number = 1; number <= count; number++) {
         in_a_fork(threads_with_refusals, number, number);
         in_a_fork(threads_with_refusals, number, ULONG_MAX);

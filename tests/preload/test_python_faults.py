@@ -290,6 +290,8 @@ print("well after", count)
 """
 WELL = r"well after (\d+)\n"
 NO_MEMORY = "Fatal Python error: |Error"  # and then whatever step it was
+MOST_OF_ONE_BLOCK = 4
+"""Requests that one call of malloc may make."""
 
 
 def start(faults: str, first: int, last: int, kinds: int) -> subprocess.CompletedProcess[str]:
@@ -309,11 +311,17 @@ def test_the_interpreter_starts_or_says_that_it_can_not(faults: str, kinds: int)
     assert said
     requests = int(said[1])
     assert requests >= 12
+    crashed = set()
     for number in range(1, requests + 1):
         for last in (number, NEVER) if kinds == MEMORY else (NEVER,):
             done = start(faults, number, last, kinds)
             if done.returncode == 0:
                 assert re.fullmatch(WELL, done.stdout)
+            elif done.returncode == -signal.SIGSEGV and sys.version_info < (3, 12):
+                # PyThreadState_New does not look whether its memory was refused. Whether requests are made just there
+                # depends on all that was allocated before, the lengths of paths and variables too.
+                crashed.add(number)
+                assert max(crashed) - min(crashed) < MOST_OF_ONE_BLOCK, (number, last, done)
             else:
                 # CPython ends by exit or, where its exceptions are not there yet, by abort.
                 assert done.returncode in (1, -signal.SIGABRT), (number, last, done)

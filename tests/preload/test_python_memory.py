@@ -175,3 +175,40 @@ def test_memory_goes_back_when_it_has_rested() -> None:
         """,
         under=("--decay=0.2",),
     )
+
+
+def test_threads_that_ended_leave_nothing_behind() -> None:
+    check("""
+        c = ctypes.CDLL(None)
+        c.malloc.restype, c.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+        c.free(c.malloc(0))  # what has no bytes has a heap of its own, from the first on
+        COUNT, HEAPS = 200, slabmalloc.stats().heaps
+        meets = threading.Barrier(COUNT + 1)
+        def work():
+            held = [ctypes.create_string_buffer(2000) for _ in range(20)]  # of `raw` and `malloc`, with Python's own
+            meets.wait()
+            meets.wait()
+        def ended():
+            threads = [threading.Thread(target=work) for _ in range(COUNT)]
+            for thread in threads:
+                thread.start()
+            meets.wait()
+            living = slabmalloc.stats()
+            meets.wait()
+            for thread in threads:
+                thread.join()
+            return living
+        def trimmed(most_heaps):  # threads may be joined before their destructors have run
+            end = time.monotonic() + 20
+            while slabmalloc.stats().heaps > most_heaps and time.monotonic() < end:
+                slabmalloc.trim()
+            return slabmalloc.stats()
+        ended()
+        before = trimmed(HEAPS)
+        living = ended()
+        assert living.heaps >= HEAPS + COUNT, living
+        after = trimmed(HEAPS)
+        assert before.heaps <= HEAPS and after.heaps <= HEAPS, (before, after)
+        assert after.bookkeeping_bytes <= before.bookkeeping_bytes + COUNT * 512, (before, after)
+        assert after.domains["malloc"].served_blocks >= living.domains["malloc"].served_blocks, (living, after)
+    """)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * Whose a heap is (core/heap: heap_open, heap_abandon, borrow, find_orphan; bindings/threads.c), for the model
- * checker spin. THREADS threads, the first LIVES times: they open a heap, work, tend heaps that nobody owns, trim,
- * and end; some end in a way that leaves nobody to abandon the heap. Numbers of threads (gettid) are used again.
- * Checked: nobody is at work in a heap while another is; and when all have ended, whoever comes by finds every heap,
- * with all that others freed in it and every trim that it was asked for. Each #ifdef that is named in run.py leaves a
- * step out.
+ * Whose a heap is, and when it ends (core/heap/adoption.c, giveback.c; bindings/threads.c), for the model checker spin.
+ * THREADS threads, the first LIVES times: they open a heap, work, tend heaps that nobody owns, trim, and end; some end
+ * in a way that leaves nobody to abandon the heap. Numbers of threads (gettid) are used again. One more frees an
+ * object in another's heap (FREES).
+ * Checked: nobody is at work in a heap while another is; nobody looks at one that has ended; and when all have ended,
+ * whoever comes by finds every heap that has not, with all that others freed in it and every trim that it was asked
+ * for. Each #ifdef that is named in run.py leaves a step out.
  */
 #ifndef THREADS
 #define THREADS 2
@@ -15,6 +16,9 @@
 #endif
 #ifndef TRIMS
 #define TRIMS 1
+#endif
+#ifndef FREES
+#define FREES 1
 #endif
 #define HEAPS (2 * THREADS + 1) /* a thread has one, and works in another for a while */
 #define LAST (THREADS + 1)      /* who comes by in the end */
@@ -31,14 +35,19 @@ byte next_abandoned[HEAPS + 1];
 bit state[HEAPS + 1];
 byte owner[HEAPS + 1]; /* a thread, or NONE */
 bit trim_wanted[HEAPS + 1];
+bit has_left[HEAPS + 1]; /* it is not in space.heaps any more */
 bit is_alive[LAST + 1]; /* what tgkill tells */
 bit is_ending[LAST + 1];
 
 /* What only the checker knows. */
 byte users[HEAPS + 1];     /* who are at work in it */
+bit has_page[HEAPS + 1];    /* whose entry in range.slabs leads to it */
+bit has_ended[HEAPS + 1];   /* its books are gone */
 bit has_garbage[HEAPS + 1]; /* others freed in it, and nobody has collected that */
 bit untrimmed[HEAPS + 1];   /* a trim began, and has not come to it */
 bit has_trimmed, has_seen[HEAPS + 1];
+byte live_in; /* a heap with an object that another thread is going to free, or NONE */
+bit has_lived;
 byte ended;
 
 /* A section under space.lock is one step: what is in it is touched under the lock alone, but `owner`, which whoever has
@@ -52,9 +61,10 @@ byte ended;
 /* Any work in a heap: allocate, free, collect, purge. */
 inline begin_work(heap) {
     d_step {
-        assert(users[heap] == 0);
+        assert(users[heap] == 0 && !has_ended[heap]);
         users[heap]++;
-        has_garbage[heap] = 0
+        has_garbage[heap] = 0;
+        has_page[heap] = (live_in == heap) /* what is empty leaves */
     }
 }
 
@@ -67,6 +77,8 @@ inline end_work(heap) { users[heap]-- }
 #define IS_GONE(thread) (!is_alive[thread])
 #endif
 
+#define IS_ORPHAN(heap) (!has_left[heap] && state[heap] == HEAP_OWNED && owner[heap] != NONE && IS_GONE(owner[heap]))
+
 /* The code asks a few heaps at a time, in turn; here it asks all. */
 inline find_orphan() {
 #ifdef NO_ORPHANS /* mutation: nobody looks for them */
@@ -74,12 +86,29 @@ inline find_orphan() {
 #else
     at = 1;
     do
-    :: at <= heaps && state[at] == HEAP_OWNED && owner[at] != NONE && IS_GONE(owner[at]) -> h = at; break
-    :: at <= heaps && !(state[at] == HEAP_OWNED && owner[at] != NONE && IS_GONE(owner[at])) -> at++
+    :: at <= heaps && IS_ORPHAN(at) -> assert(!has_ended[at]); h = at; break
+    :: at <= heaps && !IS_ORPHAN(at) -> at++
     :: at > heaps -> break
     od;
     at = 0
 #endif
+}
+
+/* Memory of one that has ended may come to be another's. */
+inline heap_make() {
+    h = 1;
+    do
+    :: h <= heaps && !(has_left[h] && has_ended[h]) -> h++
+    :: else -> break
+    od;
+    if
+    :: h > heaps -> heaps++; assert(heaps <= HEAPS)
+    :: else -> has_left[h] = 0; has_ended[h] = 0
+    fi;
+    state[h] = HEAP_OWNED;
+    owner[h] = NONE;
+    trim_wanted[h] = 0;
+    has_seen[h] = 0
 }
 
 inline heap_open() {
@@ -99,7 +128,7 @@ inline heap_open() {
         fi
     };
     if
-    :: h == NONE -> atomic { heaps++; h = heaps; assert(heaps <= HEAPS) }
+    :: h == NONE -> atomic { heap_make() }
     :: else
     fi
 }
@@ -128,6 +157,39 @@ inline heap_abandon(heap) {
         owner[heap] = NONE
 #endif
     }
+}
+
+/* E1, E2. */
+inline heap_end(heap) {
+    assert(!has_garbage[heap]);
+#ifdef ENDED_FIRST /* mutation: its books go before others know */
+    has_ended[heap] = 1;
+#endif
+#ifndef STILL_LISTED /* mutation: it stays in space.heaps */
+    LOCKED { has_left[heap] = 1; untrimmed[heap] = 0 }
+#endif
+#ifndef ENDED_FIRST
+    has_ended[heap] = 1
+#else
+    skip
+#endif
+}
+
+/* What was vacant before as well, a while ago, is a matter of time. */
+#ifdef ENDED_WITH_PAGE /* mutation: that others' objects are there is not asked */
+#define MAY_END(heap) true
+#else
+#define MAY_END(heap) (!has_page[heap])
+#endif
+inline heap_return(heap, at_once) {
+    if
+    :: MAY_END(heap) ->
+#ifdef ENDED_AND_ABANDONED /* mutation: it is on the list again */
+       heap_abandon(heap);
+#endif
+       heap_end(heap)
+    :: !(at_once && MAY_END(heap)) -> heap_abandon(heap)
+    fi
 }
 
 /* Any heap of the list: which one is due is a matter of time. */
@@ -186,7 +248,7 @@ inline tend() {
        heed_trim(h);
 #endif
        end_work(h);
-       heap_abandon(h);
+       heap_return(h, false);
        h = NONE
     :: else
     fi
@@ -199,9 +261,9 @@ inline ask_others(own) {
         :: at <= heaps ->
            if
 #ifdef ASKED_LAST
-           :: at != own && state[at] == HEAP_OWNED -> trim_wanted[at] = 1
+           :: at != own && !has_left[at] && state[at] == HEAP_OWNED -> assert(!has_ended[at]); trim_wanted[at] = 1
 #else
-           :: at != own -> trim_wanted[at] = 1
+           :: at != own && !has_left[at] -> assert(!has_ended[at]); trim_wanted[at] = 1
 #endif
            :: else
            fi;
@@ -229,7 +291,7 @@ inline trim(own) {
         has_trimmed = 1;
         at = 1;
         do
-        :: at <= heaps -> untrimmed[at] = 1; at++
+        :: at <= heaps -> untrimmed[at] = !has_left[at]; at++
         :: else -> at = 0; break
         od
     }
@@ -247,7 +309,7 @@ inline trim(own) {
           trim_own(h);
           has_seen[h] = 1;
           end_work(h);
-          heap_abandon(h);
+          heap_return(h, true);
           h = NONE
        :: else -> break
        fi
@@ -263,8 +325,26 @@ inline trim(own) {
 inline work() {
     begin_work(own);
     heed_trim(own);
-    end_work(own);
-    has_garbage[own] = 1
+    d_step {
+        has_page[own] = 1;
+        has_garbage[own] = 1 /* others freed in it */
+    }
+    if
+    :: atomic { FREES > 0 && !has_lived -> has_lived = 1; live_in = own }
+    :: skip
+    fi;
+    end_work(own)
+}
+
+/* By a thread that has the object's address, and finds the heap by it. */
+proctype freer() {
+end:
+    atomic { live_in != NONE -> assert(!has_ended[live_in]) } /* F1 */
+    d_step { /* F3 */
+        assert(!has_ended[live_in]);
+        has_garbage[live_in] = 1;
+        live_in = NONE
+    }
 }
 
 proctype thread(byte self) {
@@ -306,7 +386,7 @@ proctype thread(byte self) {
 /* Comes by when all the others have ended. */
 proctype last() {
     byte h, at, i;
-    ended == THREADS;
+    ended == THREADS && live_in == NONE;
     is_alive[LAST] = 1;
     /* Its ticks: of what is abandoned all is collected and trimmed, whoever comes by. */
     do
@@ -317,7 +397,7 @@ proctype last() {
     d_step {
         at = 1;
         do
-        :: at <= heaps -> assert(state[at] != HEAP_ABANDONED || (!has_garbage[at] && !untrimmed[at])); at++
+        :: at <= heaps -> assert(has_left[at] || state[at] != HEAP_ABANDONED || (!has_garbage[at] && !untrimmed[at])); at++
         :: else -> at = 0; break
         od
     };
@@ -348,6 +428,10 @@ init {
     atomic {
         byte i = 1;
         run last();
+        if
+        :: FREES > 0 -> run freer()
+        :: else
+        fi;
         do
         :: i <= THREADS -> run thread(i); i++
         :: else -> break

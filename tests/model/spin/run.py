@@ -102,6 +102,10 @@ PROTOCOLS = (
             "BORROWED_STAYS",
             "ASKED_LAST",
             "TRIM_UNHEARD",
+            "ENDED_WITH_PAGE",
+            "ENDED_FIRST LIVES=2",
+            "ENDED_AND_ABANDONED",
+            "STILL_LISTED",
         ),
     ),
     Protocol(

@@ -43,7 +43,7 @@ void *hardened_allocate_quickly(heap *h, size_t bytes)
     hardened_class *c = &h->hardened->classes[sc->index];
     block b = {.object = c->pool[c->pool_next], .bytes = sc->object_bytes};
     uintptr_t spare = atomic_load_explicit(&c->spare, memory_order_relaxed), next = sc->next;
-    if (UNLIKELY(b.object == 0) || UNLIKELY(spare == 0 && next == NO_SLOT) ||
+    if (UNLIKELY(b.object == 0) || UNLIKELY(spare == 0 && next == NO_SLOT) || UNLIKELY(b.bytes > WHOLE_BYTES) ||
         UNLIKELY(!is_zero((void *)b.object, b.bytes)))
         return NULL;
     uintptr_t *place = quarantine_next_in_pool(h, c);
@@ -89,11 +89,19 @@ void *hardened_allocate(heap *h, size_t bytes, size_t align)
     return LIKELY(object != NULL) ? object : allocate(h, bytes, align, 0);
 }
 
+/* Is a block of so many bytes known to be zero when it is served? Of one that lies in a large object that is no mapping
+ * of its own a part was looked at; whoever wrote to it after its free may have written elsewhere. */
+static bool is_looked_at(const heap *h, size_t bytes)
+{
+    const slabmalloc_zone *zone = h->view.zone;
+    size_t sealed = bytes + HARDENED_SEAL_BYTES;
+    return sealed > zone->max_bytes || zone->classes->sizes[zone_class_of_size(zone, sealed)] <= WHOLE_BYTES;
+}
+
 void *hardened_allocate_zeroed(heap *h, size_t bytes)
 {
     void *object = hardened_allocate(h, bytes, HEAP_ALIGN_BYTES);
-    /* Whoever wrote to it after its free may have written where nobody looked. */
-    return object == NULL || bytes <= WHOLE_BYTES / 2 || bytes > HEAP_MEDIUM_BYTES ? object : memset(object, 0, bytes);
+    return object == NULL || is_looked_at(h, bytes) ? object : memset(object, 0, bytes);
 }
 
 /* ---- free ------------------------------------------------------------------------------------------------- */
@@ -164,13 +172,15 @@ bool hardened_free_quickly(heap *h, void *object)
     block leaving = {.object = *quarantine_next_out(c), .bytes = b.bytes};
     if (LIKELY(leaving.object != 0)) {
         leaving.slab = heap_own_slab(view, leaving.object);
-        if (UNLIKELY(leaving.slab == NULL) || UNLIKELY(!quarantine_release_own(h, c, &leaving)))
+        if (UNLIKELY(leaving.slab == NULL) || UNLIKELY(!quarantine_is_whole(s, &leaving)))
             return false;
     } else
         quarantine_hold(c, 1);
     quarantine_enter(h, c, b.object, b.bytes);
     atomic_store_explicit(seal_of(&b), seal_freed(s, key), memory_order_relaxed);
     clear(&b);
+    if (LIKELY(leaving.object != 0))
+        quarantine_release_own(h, c, &leaving);
     return true;
 }
 

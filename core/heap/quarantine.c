@@ -130,18 +130,16 @@ void quarantine_release_slowly(heap *h, hardened_class *c, slab *on, uintptr_t o
 void quarantine_release(space *s, heap *h, slab *on, hardened_class *c, uintptr_t object)
 {
     block b = {.object = object, .bytes = on->sc->geometry.object_bytes, .slab = on};
-    if (h != NULL && c != NULL && on->sc->zone == h->view.zone) {
-        if (UNLIKELY(!quarantine_release_own(h, c, &b)))
-            note_damage(s, c, &b);
-        return;
-    }
-    if (LIKELY(atomic_load_explicit(seal_of(&b), memory_order_relaxed) == seal_freed(s, seal_key(s, object)))) {
+    if (UNLIKELY(!quarantine_is_whole(s, &b))) {
+        note_damage(s, c, &b);
+    } else if (h != NULL && c != NULL && on->sc->zone == h->view.zone) {
+        quarantine_release_own(h, c, &b);
+    } else {
         atomic_store_explicit(seal_of(&b), 0, memory_order_relaxed);
         void *freed = (void *)object;
-        if (LIKELY((h != NULL ? heap_release(h, freed) : heap_release_remote(s, freed)) == SLABMALLOC_OK))
-            return;
+        if (UNLIKELY((h != NULL ? heap_release(h, freed) : heap_release_remote(s, freed)) != SLABMALLOC_OK))
+            note_damage(s, c, &b);
     }
-    note_damage(s, c, &b);
 }
 
 /* The same of what was in quarantine. A slab stays as long as one of its objects is not free: unless that was freed

@@ -60,20 +60,21 @@ ALWAYS_INLINE void quarantine_enter(heap *h, hardened_class *c, uintptr_t object
 /* The rest of quarantine_release_own where it is not quick. [owner] */
 NOINLINE void quarantine_release_slowly(heap *h, hardened_class *c, slab *on, uintptr_t object);
 
-/* What left quarantine goes to the pool or to its slab, one of the heap itself. False: it was written to, and nothing
- * has changed. [owner] */
-ALWAYS_INLINE bool quarantine_release_own(heap *h, hardened_class *c, const block *b)
+/* Is what leaves quarantine sealed as freed still? Else it was written to. */
+ALWAYS_INLINE bool quarantine_is_whole(const space *s, const block *b)
 {
-    _Atomic uint64_t *seal = seal_of(b);
-    uint64_t freed = seal_freed(h->space, seal_key(h->space, b->object));
-    if (UNLIKELY(atomic_load_explicit(seal, memory_order_relaxed) != freed))
-        return false;
-    atomic_store_explicit(seal, 0, memory_order_relaxed);
+    return atomic_load_explicit(seal_of(b), memory_order_relaxed) == seal_freed(s, seal_key(s, b->object));
+}
+
+/* What has left quarantine, and is whole, goes to the pool or to its slab, one of the heap itself. That may run a tick,
+ * and so hardened_trim: by now the object is in no place, and another one in its own. [owner] */
+ALWAYS_INLINE void quarantine_release_own(heap *h, hardened_class *c, const block *b)
+{
+    atomic_store_explicit(seal_of(b), 0, memory_order_relaxed);
     if (atomic_load_explicit(&c->spare, memory_order_relaxed) == 0)
         atomic_store_explicit(&c->spare, b->object, memory_order_relaxed);
     else if (UNLIKELY(!heap_free_quickly(b->slab, b->object, false)))
         quarantine_release_slowly(h, c, b->slab, b->object);
-    return true;
 }
 
 /* An object, sealed as freed, takes a place in quarantine, and what was there goes on its way. [owner] */

@@ -8,8 +8,8 @@
  *
  *     [ n bytes | slack | seal ]          n + |slack| + SEAL_BYTES = bytes of the object
  *
- * The first FILL_BYTES of the slack are filled with a secret byte; the seal is a word that holds |slack|, and a hash of
- * it, of the object's address and of its state, under the secret words of the space. An object is
+ * The first FILL_BYTES of the slack are filled with a secret byte; the seal is a word made of |slack|, the object's
+ * address and its state with the secret words of the space (seal.h). An object is
  *     clean        every byte is 0, the seal's too: in the free sets of its slab, or in a pool
  *     live         sealed as live
  *     quarantined  sealed as freed, every other byte is 0

@@ -95,6 +95,7 @@ static large_block *fresh_take(large_space *l, size_t bytes, size_t align)
     while (!is_mapped && !(is_mapped = block_map(l, b, bytes, align)) && rest_yields(l))
         ;
     b->bytes = b->purged_bytes = bytes;
+    b->in_huge = block_may_be_huge(l, bytes);
     if (!is_mapped) {
         block_delete(l, b);
         return NULL;

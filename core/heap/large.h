@@ -14,7 +14,7 @@
  * peak_bytes.
  *
  * Huge pages. What lies in one, on the program's advice, the machine's setting or ours (huge.h), goes back as a whole
- * or is cut before. A block of the length of one begins where one may begin, and where it moves it takes them along.
+ * or is cut before (`in_huge`). A block of the length of one begins where one may begin, and where it moves it takes them along.
  */
 #ifndef SLABMALLOC_HEAP_LARGE_H
 #define SLABMALLOC_HEAP_LARGE_H
@@ -35,6 +35,7 @@ typedef struct large_block {
     size_t rested_bytes;                 /* of a live one: so many came from what rested */
     bool has_grown;                      /* while it was live */
     bool rests, is_guarded;
+    bool in_huge; /* a huge page may reach across its ends: it is as long as one, or was part of a block that is */
 } large_block;
 
 /* Where a block was, for messages about those who still have its address. */

@@ -34,9 +34,9 @@ void block_advise(const large_space *l, uintptr_t address, size_t bytes)
         huge_refuse((void *)address, bytes); /* with its neighbours it could be part of one */
 }
 
-void block_cut_ends(const large_space *l, size_t bytes, uintptr_t begin, uintptr_t end)
+void block_cut_ends(const large_space *l, const large_block *b, uintptr_t begin, uintptr_t end)
 {
-    if (!block_may_be_huge(l, bytes))
+    if (!b->in_huge)
         return;
     if (begin % l->huge.bytes != 0)
         huge_cut(begin);
@@ -64,7 +64,7 @@ int block_unmap(large_space *l, const large_block *b)
 
 bool block_cut(const large_space *l, const large_block *b, size_t bytes)
 {
-    block_cut_ends(l, b->bytes, b->address + bytes, b->address + b->bytes);
+    block_cut_ends(l, b, b->address + bytes, b->address + b->bytes);
     int reason = slabmalloc_os_unmap((void *)(b->address + bytes), b->bytes - bytes);
     if (reason != 0) {
         errno = reason;

@@ -27,8 +27,8 @@ void *block_grow(const large_space *l, uintptr_t address, size_t old_bytes, size
 bool block_cut(const large_space *l, const large_block *b, size_t bytes);
 /* For memory that has just come, or has just got this length. */
 void block_advise(const large_space *l, uintptr_t address, size_t bytes);
-/* Memory of a block of `bytes` is about to go back: no huge page reaches across its ends. */
-void block_cut_ends(const large_space *l, size_t bytes, uintptr_t begin, uintptr_t end);
+/* This memory of the block is about to go back: no huge page reaches across its ends. */
+void block_cut_ends(const large_space *l, const large_block *b, uintptr_t begin, uintptr_t end);
 
 /* A guarded block's memory goes back, its addresses later; false: the system can't do so. */
 bool block_fence(large_space *l, const large_block *b);

@@ -63,7 +63,7 @@ size_t rest_unmap(large_space *l, large_block *b)
     size_t held = b->bytes - b->purged_bytes;
     rest_end(l, b);
     part(b);
-    block_cut_ends(l, b->bytes, b->address, b->address + held);
+    block_cut_ends(l, b, b->address, b->address + held);
     leave_trace(l, b, false);
     if (b->is_guarded ? block_fence(l, b) : block_unmap(l, b) == 0) {
         block_delete(l, b);
@@ -94,7 +94,7 @@ size_t rest_step(large_space *l, large_block *b)
     size_t bytes = end - begin;
     if (begin <= b->address)
         return rest_unmap(l, b);
-    block_cut_ends(l, b->bytes, begin, end);
+    block_cut_ends(l, b, begin, end);
     if (slabmalloc_os_purge((void *)begin, bytes) != 0)
         return rest_unmap(l, b);
     b->purged_bytes += bytes;
@@ -112,17 +112,10 @@ bool rest_is_short(const large_space *l, size_t bytes)
     return bytes <= SHORT_MOST_BYTES && !block_may_be_huge(l, bytes);
 }
 
-/* So much of a block is cut off for a request: as much, but no huge page is cut with it. */
-static size_t cut_bytes(const large_space *l, const large_block *b, size_t bytes)
-{
-    return block_may_be_huge(l, b->bytes) ? align_up(bytes, l->huge.bytes) : bytes;
-}
-
-/* Is the block one to be divided for the request, with little waste? */
+/* Is the block one to be divided for the request? */
 static bool is_divided_for(const large_space *l, const large_block *b, size_t bytes)
 {
-    return rest_is_short(l, b->bytes) ||
-           (bytes >= SHORT_MOST_BYTES && cut_bytes(l, b, bytes) - bytes <= most_waste(bytes));
+    return rest_is_short(l, b->bytes) || bytes >= SHORT_MOST_BYTES;
 }
 
 static large_block *resting_behind(const large_block *b)
@@ -138,6 +131,9 @@ static size_t reach(const large_block *b, size_t bytes)
         reached += next->bytes;
     return reached;
 }
+
+/* Of neighbours that rest: so those behind are looked at once. */
+static bool is_first(const large_block *b) { return b->before == NULL || !b->before->rests; }
 
 /* In the order in which it is looked for:
  *   1. The block that serves the request with the least waste, at most a quarter of it.
@@ -158,7 +154,7 @@ static large_block *rest_choose(const large_space *l, size_t bytes, size_t align
         if (b->bytes >= bytes && b->bytes - bytes <= most_waste(bytes)) {
             if (best == NULL || b->bytes < best->bytes)
                 best = b;
-        } else if (is_untouched && is_divided_for(l, b, bytes) && reach(b, bytes) >= bytes) {
+        } else if (is_untouched && is_divided_for(l, b, bytes) && is_first(b) && reach(b, bytes) >= bytes) {
             if (reach(b, bytes) < least) {
                 divided = b;
                 least = reach(b, bytes);
@@ -187,6 +183,7 @@ static bool split(large_space *l, large_block *b, size_t bytes)
         .before = b,
         .behind = b->behind,
         .rests = true,
+        .in_huge = b->in_huge,
     };
     if (rest->behind != NULL)
         rest->behind->before = rest;
@@ -200,7 +197,8 @@ static bool split(large_space *l, large_block *b, size_t bytes)
 static void join(large_space *l, large_block *b, size_t bytes)
 {
     large_block *next = b->behind;
-    size_t needed = cut_bytes(l, next, bytes - b->bytes), held = next->bytes - next->purged_bytes;
+    b->in_huge |= next->in_huge;
+    size_t needed = bytes - b->bytes, held = next->bytes - next->purged_bytes;
     if (next->bytes > needed && next->bytes - needed > most_waste(bytes)) {
         next->address += needed;
         next->bytes -= needed;
@@ -230,6 +228,7 @@ bool rest_extend(large_space *l, large_block *b, size_t bytes)
         part(b);
         b->address = (uintptr_t)moved;
         b->bytes = bytes;
+        b->in_huge |= block_may_be_huge(l, bytes);
     }
     return true;
 }
@@ -252,8 +251,7 @@ large_block *rest_take(large_space *l, size_t bytes, size_t align)
     large_block *b = rest_choose(l, bytes, align);
     if (b == NULL)
         return NULL;
-    size_t cut = cut_bytes(l, b, bytes);
-    if (b->bytes > cut && b->bytes - bytes > most_waste(bytes) && !split(l, b, cut))
+    if (b->bytes > bytes && b->bytes - bytes > most_waste(bytes) && !split(l, b, bytes))
         return NULL;
     rest_end(l, b);
     b->rested_bytes = b->bytes;

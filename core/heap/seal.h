@@ -42,7 +42,9 @@ ALWAYS_INLINE uint64_t fold(uint64_t a, uint64_t b)
  *     0                                of a clean one
  * and is read by way of the stride's inverse: (found - key) x inverse is the slack, or -1. What was overwritten, be it
  * in its lowest byte, gives any number, and is taken for a seal only if that is not above the object's bytes: once in
- * 2^64 / bytes. The lowest byte of a key is not 0: so the end of a string that is one too long is found. */
+ * 2^64 / bytes. A seal without slack before it has a lowest byte that is not 0: so the end of a string that is one too
+ * long is found; else it is found in the slack. Who can read a live and a freed seal of one address learns the stride,
+ * and can write seals: against him they are no help. */
 ALWAYS_INLINE uint64_t seal_key(const space *s, uintptr_t object)
 {
     return fold(object ^ s->secrets.address, s->secrets.state) | 1;

@@ -45,10 +45,13 @@ size_t os_resident_bytes(void *memory, size_t bytes)
     enum { PAGES_AT_ONCE = 256 };
     unsigned char pages[PAGES_AT_ONCE];
     size_t os_bytes = os_page_bytes(), resident = 0;
+    int kept = errno;
     for (size_t done = 0, step; done < bytes; done += step) {
         step = min_size(bytes - done, PAGES_AT_ONCE * os_bytes);
-        if (mincore((char *)memory + done, step, pages) != 0)
+        if (mincore((char *)memory + done, step, pages) != 0) {
+            errno = kept;
             return bytes;
+        }
         for (size_t i = 0; i < step / os_bytes; i++)
             resident += (pages[i] & 1u) * os_bytes;
     }

@@ -82,8 +82,33 @@ static void heaps_beyond_the_guards_have_none(void)
     space_destroy(s);
 }
 
+/* Every slab that changes lists may bring a tick, and a tick a trim: in the midst of a free. */
+static void a_trim_within_a_free(void)
+{
+    enum { COUNT = 20000, BYTES = 100 };
+    space *s = hardened_space_new(0);
+    heap *h = heap_of(s);
+    random_source source = random_from(check_seed = 41);
+    char **blocks = objects_new(h, COUNT, BYTES);
+    for (size_t left = COUNT; left > 0; left--) {
+        size_t i = random_below(&source, left);
+        atomic_store(&h->trim_wanted, true);
+        REQUIRE(hardened_free_quickly(h, blocks[i]) || heap_free(h, blocks[i]) == SLABMALLOC_OK);
+        REQUIRE(damages_of(s) == 0);
+        blocks[i] = blocks[left - 1];
+    }
+    free(blocks);
+    CHECK_HEAP(h, 0);
+    hardened_trim(h);
+    for (uint32_t i = 0; i < HEAP_CLASSES; i++)
+        CHECK_EQUAL(atomic_load(&h->hardened->classes[i].held_count), 0);
+    CHECK_EQUAL(damages_of(s), 0);
+    space_destroy(s);
+}
+
 int main(void)
 {
     RUN(heaps_beyond_the_guards_have_none);
+    RUN(a_trim_within_a_free);
     return check_finish();
 }

@@ -215,35 +215,56 @@ static void long_ones_divide_a_long_one(void)
                                            &unasked_huge_pages};
     for (size_t i = 0; i < sizeof uses / sizeof *uses; i++) {
         large_space *l = large_new_with(uses[i]);
-        bool may_be_huge = uses[i]->bytes != 0;
         char *whole = allocate(l, 24 * MIB, 1);
         release(l, whole);
-        size_t bytes = 9 * MIB + 512 * KIB, cut = may_be_huge ? 10 * MIB : bytes;
-        char *front = allocate(l, bytes, 2), *second = allocate(l, 24 * MIB - cut, 3);
+        size_t bytes = 9 * MIB + 512 * KIB;
+        char *front = allocate(l, bytes, 2), *second = allocate(l, 24 * MIB - bytes, 3);
         CHECK_POINTER(front, whole);
-        CHECK_POINTER(second, whole + cut);
-        CHECK_EQUAL(large_usable_bytes(l, front), cut);
+        CHECK_POINTER(second, whole + bytes);
         CHECK_EQUAL(l->reused_count, 2);
         CHECK(l->live_bytes == 24 * MIB && l->resting_bytes == 0);
         CHECK(is_stamped(front, bytes, 2));
-        /* Whole again, in whatever order they go; then a front that grows into what it was cut from. */
+        /* Whole again, in whatever order they go; then a front that grows by steps into what it was cut from. */
         release(l, second);
         release(l, front);
         CHECK_POINTER(allocate(l, 24 * MIB, 4), whole);
         release(l, whole);
-        front = allocate(l, 5 * MIB, 5); /* 6 where there may be huge pages */
+        bytes = 2 * MIB;
+        front = allocate(l, bytes, 5);
         CHECK_POINTER(front, whole);
-        CHECK_POINTER(resize(l, front, 5 * MIB, 7 * MIB, 5), whole);
-        CHECK_EQUAL(large_usable_bytes(l, front), may_be_huge ? 8 * MIB : 7 * MIB);
+        for (size_t more = bytes + 64 * KIB; more < 16 * MIB; bytes = more, more += more / 8 / 4096 * 4096)
+            CHECK_POINTER(resize(l, front, bytes, more, 5), whole);
         CHECK_EQUAL(l->live_bytes + l->resting_bytes, 24 * MIB);
-        /* More waste than a quarter is too much. */
-        if (may_be_huge) {
-            char *other = allocate(l, 4 * MIB + 64 * KIB, 6);
-            CHECK(other < whole || other >= whole + 24 * MIB);
-        }
         CHECK_EQUAL(l->given_back_bytes, 0);
         large_delete(l);
     }
+}
+
+static void part_of_a_divided_block_goes_back(void)
+{
+    static const size_t cuts[] = {2 * MIB + 60 * KIB, 3 * MIB, 5 * MIB - 4 * KIB, 6 * MIB + 100 * KIB};
+    for (size_t i = 0; i < 2 * sizeof cuts / sizeof *cuts; i++) {
+        size_t cut = cuts[i / 2], rest_bytes = 8 * MIB - cut;
+        large_space *l = large_new_with(&wanted_huge_pages);
+        release(l, allocate(l, 8 * MIB, 1));
+        char *front = allocate(l, cut, 2), *second = front + cut;
+        CHECK_EQUAL(l->resting_bytes, rest_bytes);
+        if (i % 2 != 0) { /* the front goes, and its neighbour stays */
+            REQUIRE(rest_bytes < 2 * MIB || allocate(l, rest_bytes, 3) == second);
+            release(l, front);
+        }
+        large_trim(l);
+        CHECK(i % 2 != 0 || is_stamped(front, cut, 2));
+        CHECK(i % 2 == 0 || rest_bytes < 2 * MIB || is_stamped(second, rest_bytes, 3));
+        large_delete(l);
+    }
+}
+
+/* What goes back of a block that was divided within a huge page goes for good. */
+static void no_huge_page_is_given_back_in_part(void)
+{
+    if (has_huge_pages())
+        CHECK_NONE_IN_PART(part_of_a_divided_block_goes_back);
 }
 
 int main(void)
@@ -255,5 +276,6 @@ int main(void)
     RUN(what_is_left_over_goes_by_its_age);
     RUN(short_ones_divide_no_long_one);
     RUN(long_ones_divide_a_long_one);
+    RUN(no_huge_page_is_given_back_in_part);
     return check_finish();
 }

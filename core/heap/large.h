@@ -14,8 +14,8 @@
  * peak_bytes.
  *
  * Huge pages. What lies in one, on the program's advice, the machine's setting or ours (huge.h), goes back as a whole
- * or is cut before (`in_huge`). A block of the length of one begins where one may begin, and where it moves it takes them
- * along.
+ * or is cut before (`in_huge`). A block of the length of one begins where one may begin, and takes them along where it
+ * moves.
  */
 #ifndef SLABMALLOC_HEAP_LARGE_H
 #define SLABMALLOC_HEAP_LARGE_H

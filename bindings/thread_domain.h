@@ -72,6 +72,18 @@ ALWAYS_INLINE bool thread_domain_free_quickly(thread_domain which, void *block)
     return false;
 }
 
+/* What nearly every free is of a block of another thread's heap; false: it is another kind, and nothing has changed.
+ * `h`: the caller's. */
+ALWAYS_INLINE bool thread_domain_free_of_another(thread_domain which, heap *h, void *block)
+{
+    slab *s = heap_first_slab(&h->view, (uintptr_t)block);
+    if (UNLIKELY(s == NULL) || UNLIKELY(s->sc->zone == h->view.zone) ||
+        UNLIKELY(remote_free(s->sc, s, (uintptr_t)block - slab_page(s)) != SLABMALLOC_OK))
+        return false;
+    heap_count(&h->tallies[which].freed_blocks, 1);
+    return true;
+}
+
 /* The heap's callers owe it a tick. errno is kept. */
 NOINLINE void thread_domain_tick(heap *h, thread_domain which);
 

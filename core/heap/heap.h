@@ -192,16 +192,23 @@ void *heap_allocate_zeroed(heap *h, size_t bytes);
 /* Frees an object of any heap of the space. Every free is checked; one that is not right changes nothing. [owner] */
 slabmalloc_status heap_free(heap *h, void *object);
 
+/* The slab on whose page an address lies, of any heap, or NULL: of pages of the first range alone, and never where the
+ * heap is hardened. [any thread] */
+ALWAYS_INLINE slab *heap_first_slab(const heap_view *view, uintptr_t object)
+{
+    uintptr_t offset = object - view->base;
+    if (UNLIKELY(offset >= view->bytes))
+        return NULL;
+    return atomic_load_explicit(&view->slabs[offset / ARENA_UNIT_BYTES], memory_order_acquire);
+}
+
 /* What nearly every heap_free is, in two steps without a call, so that a caller who ends in calls has no frame: an
  * object of the caller's own heap, on a page of the first range, which changes a bit and a count and nothing else.
  *
  * The slab of such an object, or NULL. [owner] */
 ALWAYS_INLINE slab *heap_own_slab(const heap_view *view, uintptr_t object)
 {
-    uintptr_t offset = object - view->base;
-    if (UNLIKELY(offset >= view->bytes))
-        return NULL;
-    slab *s = atomic_load_explicit(&view->slabs[offset / ARENA_UNIT_BYTES], memory_order_acquire);
+    slab *s = heap_first_slab(view, object);
     return UNLIKELY(s == NULL) || UNLIKELY(s->sc->zone != view->zone) ? NULL : s;
 }
 

@@ -5,9 +5,13 @@
 #define _GNU_SOURCE
 #include "heap/addresses.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 #include "slab/pager.h"
@@ -44,8 +48,8 @@ void addresses_unguard(char *base, size_t bytes)
     munmap(base - guard, guard);
 }
 
-/* SIZE_MAX: there is none. */
-static size_t bytes_of(rlim_t limit) { return limit == RLIM_INFINITY ? SIZE_MAX : (size_t)limit; }
+/* SIZE_MAX: there is none, or it is none for the addresses that there are. */
+static size_t bytes_of(rlim_t limit) { return limit >= SIZE_MAX ? SIZE_MAX : (size_t)limit; }
 
 static size_t limit_of_addresses(void)
 {
@@ -67,17 +71,54 @@ size_t addresses_share(void)
     return limit == SIZE_MAX ? SIZE_MAX : max_size(limit / LIMIT_SHARE, GUARD_BYTES);
 }
 
-bool addresses_are_short(size_t bytes)
+/* What the process has, in OS pages, as /proc/self/statm tells it: size, resident, shared, text, lib, data. The last
+ * has stacks that grow as well, which the limit does not count: so it is a little too much. */
+typedef struct extent {
+    size_t all_count, data_count;
+} extent;
+
+/* False: the system does not say. */
+static bool read_extent(extent *has)
 {
-    size_t limit = min_size(limit_of_addresses(), limit_of_data());
-    return limit != SIZE_MAX && bytes <= limit;
+    enum { FIELDS = 6, TEXT_BYTES = 160 };
+    char text[TEXT_BYTES] = {0}, *at = text;
+    int kept = errno, file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? -1 : read(file, text, TEXT_BYTES - 1);
+    if (file >= 0)
+        close(file);
+    size_t fields[FIELDS];
+    for (int i = 0; i < FIELDS; i++)
+        fields[i] = strtoul(at, &at, 10);
+    errno = kept;
+    *has = (extent){.all_count = fields[0], .data_count = fields[FIELDS - 1]};
+    return length > 0;
 }
 
-bool addresses_map_at(char *address, size_t bytes)
+static size_t excess(size_t limit, size_t has, size_t bytes)
 {
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    return limit == SIZE_MAX || has + bytes <= limit ? 0 : has + bytes - limit;
+}
+
+addresses_excess addresses_excess_with(size_t bytes)
+{
+    size_t all_limit = limit_of_addresses(), data_limit = limit_of_data();
+    extent has;
+    if (all_limit == SIZE_MAX && data_limit == SIZE_MAX)
+        return (addresses_excess){.all_bytes = 0};
+    if (!read_extent(&has))
+        return (addresses_excess){.all_bytes = excess(all_limit, all_limit, bytes),
+                                  .writable_bytes = excess(data_limit, data_limit, bytes)};
+    return (addresses_excess){.all_bytes = excess(all_limit, has.all_count * os_page_bytes(), bytes),
+                              .writable_bytes = excess(data_limit, has.data_count * os_page_bytes(), bytes)};
+}
+
+int addresses_map_at(char *address, size_t bytes)
+{
+    int kept = errno, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
     char *mapped = mmap(address, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+    int reason = mapped == MAP_FAILED ? errno : mapped == address ? 0 : EEXIST;
     if (mapped != MAP_FAILED && mapped != address)
         munmap(mapped, bytes);
-    return mapped == address;
+    errno = kept;
+    return reason;
 }

@@ -17,10 +17,18 @@ void addresses_unguard(char *base, size_t bytes);
 
 /* What one range may take, where an address space is limited: it is for large objects, stacks and libraries too. */
 size_t addresses_share(void);
-/* Can the system have refused `bytes` for want of addresses, or of memory that can be written (`ulimit -v`, `-d`)? */
-bool addresses_are_short(size_t bytes);
 
-/* Memory that can be written, at this very address, where nothing is mapped; false: there is, or the system refuses. */
-bool addresses_map_at(char *address, size_t bytes);
+/* By how much a process passes its limits. */
+typedef struct addresses_excess {
+    size_t all_bytes;      /* RLIMIT_AS (`ulimit -v`): of addresses */
+    size_t writable_bytes; /* RLIMIT_DATA (`ulimit -d`): of private memory that can be written */
+} addresses_excess;
+
+/* With `bytes` more than it has; where the system does not tell what it has, that is all that it may have. */
+addresses_excess addresses_excess_with(size_t bytes);
+
+/* Memory that can be written, at this very address; 0, or EEXIST: something is mapped there, or why the system
+ * refuses. */
+int addresses_map_at(char *address, size_t bytes);
 
 #endif

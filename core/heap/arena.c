@@ -8,15 +8,11 @@
 
 #include "base/check.h"
 #include "heap/addresses.h"
+#include "heap/arena_sets.h"
 #include "slab/pager.h"
 
 /* 1 TiB; more is for further ranges. */
 #define ARENA_MAX_BYTES ((size_t)1 << 40)
-enum { ALL_UNITS = (1 << ARENA_CHUNK_UNITS) - 1 };
-
-/* In the order in which a unit is looked for: memory that is there first, and chunks and spans that are in use already.
- * A chunk that is free as a whole is spare if its span is. LENT is a set for itself. */
-enum { RESTING_PARTIAL, RESTING_WHOLE, RESTING_SPARE, FREE_PARTIAL, FREE_WHOLE, KEYS, LENT = KEYS };
 
 /* The sets that a chunk with these units belongs to, a bit each. */
 static unsigned key_of(uint16_t free, uint16_t resting, bool is_spare)
@@ -38,8 +34,8 @@ static bool span_is_spare(const arena *a, size_t chunk)
     return free_chunks == a->span_chunks;
 }
 
-/* The span of `chunk`, the first that is not committed, can be used from now on; false: the system does not grant
- * it. */
+/* The span of `chunk`, the first that is not committed, can be used from now on; false: the system does not grant it.
+ * Spans are committed one by one: what runs up ends where the range is not committed yet. */
 static bool commit(arena *a, size_t chunk)
 {
     size_t end = min_size(chunk + a->span_chunks, a->chunk_count);
@@ -172,8 +168,7 @@ static size_t span_spare_count(const arena *a, size_t chunk, bool is_spare)
     return count;
 }
 
-/* The chunk's units become these; its sets and the counts follow. */
-static void chunk_set(arena *a, size_t chunk, uint16_t free, uint16_t resting)
+void arena_set_units(arena *a, size_t chunk, uint16_t free, uint16_t resting)
 {
     bool was_spare = span_is_spare(a, chunk);
     unsigned old = key_of(a->free[chunk], a->resting[chunk], was_spare);
@@ -195,87 +190,18 @@ static void chunk_set(arena *a, size_t chunk, uint16_t free, uint16_t resting)
         span_sort(a, chunk, is_spare);
 }
 
-/* ---- addresses that are lent ------------------------------------------------------------------------------- */
-
-bool arena_holds(const arena *a, uintptr_t address)
+void arena_set_lent(arena *a, size_t chunk, bool is_lent)
 {
-    size_t chunk = (address - a->base) / ARENA_CHUNK_BYTES;
-    return chunk < a->chunk_count && !bitset_has(a->sets[LENT], chunk);
-}
-
-static bool lend(arena *a, size_t chunk)
-{
-    chunk_set(a, chunk, a->free[chunk], 0);
-    if (munmap((char *)a->base + chunk * ARENA_CHUNK_BYTES, ARENA_CHUNK_BYTES) != 0)
-        return false;
-    chunk_set(a, chunk, 0, 0);
-    a->in_use_count -= ARENA_CHUNK_UNITS;
-    set_add(a, a->sets[LENT], chunk);
-    a->lent_count++;
-    return true;
-}
-
-/* A lent chunk whose addresses nobody has now; SIZE_MAX: there is none, or the system refuses. */
-static size_t take_back(arena *a)
-{
-    size_t left = a->lent_count;
-    for (size_t chunk = 0; left > 0; chunk++) {
-        if (!bitset_has(a->sets[LENT], chunk))
-            continue;
-        left--;
-        char *begin = (char *)a->base + chunk * ARENA_CHUNK_BYTES;
-        if (!addresses_map_at(begin, ARENA_CHUNK_BYTES))
-            continue;
-        huge_refuse(begin, ARENA_CHUNK_BYTES);
+    ASSERT(a->free[chunk] == 0);
+    if (is_lent) {
+        set_add(a, a->sets[LENT], chunk);
+        a->lent_count++;
+        a->in_use_count -= ARENA_CHUNK_UNITS;
+    } else {
         set_remove(a, a->sets[LENT], chunk);
         a->lent_count--;
-        a->in_use_count += ARENA_CHUNK_UNITS; /* as a chunk that chunk_set is about to free */
-        chunk_set(a, chunk, ALL_UNITS, 0);
-        return chunk;
+        a->in_use_count += ARENA_CHUNK_UNITS;
     }
-    return SIZE_MAX;
-}
-
-/* The first chunk behind the last: it was lent without ever having been handed out. */
-static bool take_back_end(arena *a)
-{
-    char *begin = (char *)a->base + a->chunk_count * ARENA_CHUNK_BYTES;
-    if (a->chunk_count == a->reserved_bytes / ARENA_CHUNK_BYTES || !addresses_map_at(begin, ARENA_CHUNK_BYTES))
-        return false;
-    huge_refuse(begin, ARENA_CHUNK_BYTES);
-    a->committed = ++a->chunk_count;
-    return true;
-}
-
-/* What was never handed out, from the end on. */
-static size_t lend_fresh(arena *a, size_t bytes)
-{
-    size_t spare = a->chunk_count - max_size(a->committed, arena_fresh(a));
-    size_t count = min_size(align_up(bytes, ARENA_CHUNK_BYTES) / ARENA_CHUNK_BYTES, spare);
-    char *begin = (char *)a->base + (a->chunk_count - count) * ARENA_CHUNK_BYTES;
-    if (count == 0 || munmap(begin, count * ARENA_CHUNK_BYTES) != 0)
-        return 0;
-    a->chunk_count -= (uint32_t)count;
-    return count * ARENA_CHUNK_BYTES;
-}
-
-size_t arena_lend(arena *a, size_t bytes)
-{
-    if (a->is_huge)
-        return 0; /* spans come and go as wholes */
-    size_t lent = lend_fresh(a, bytes);
-    while (lent < bytes) {
-        size_t resting = set_highest(a, a->sets[RESTING_SPARE]), free = set_highest(a, a->sets[FREE_WHOLE]);
-        size_t chunk = resting != SIZE_MAX ? resting : free;
-        if (chunk == SIZE_MAX)
-            break;
-        size_t resident_bytes = os_resident_bytes((char *)a->base + chunk * ARENA_CHUNK_BYTES, ARENA_CHUNK_BYTES);
-        if (!lend(a, chunk))
-            break;
-        a->given_back_bytes += resident_bytes;
-        lent += ARENA_CHUNK_BYTES;
-    }
-    return lent;
 }
 
 /* ---- pages ----------------------------------------------------------------------------------------------- */
@@ -292,14 +218,12 @@ static size_t chunk_choose(arena *a, bool is_whole)
             return chunk;
     }
     size_t chunk = arena_fresh(a);
-    if (chunk == a->chunk_count && !take_back_end(a))
-        return take_back(a);
-    if (chunk == a->committed && !commit(a, chunk))
+    if (chunk == a->chunk_count || (chunk == a->committed && !commit(a, chunk)))
         return SIZE_MAX;
     atomic_store_explicit(&a->fresh, (uint32_t)chunk + a->span_chunks, memory_order_relaxed);
     for (size_t i = chunk; i < chunk + a->span_chunks; i++) {
-        a->in_use_count += ARENA_CHUNK_UNITS; /* as a chunk that chunk_set is about to free */
-        chunk_set(a, i, ALL_UNITS, 0);
+        a->in_use_count += ARENA_CHUNK_UNITS; /* as a chunk that arena_set_units is about to free */
+        arena_set_units(a, i, ALL_UNITS, 0);
     }
     return chunk;
 }
@@ -309,7 +233,7 @@ static void span_set(arena *a, size_t chunk, uint16_t resting)
 {
     size_t begin = span_begin(a, chunk);
     for (size_t i = begin; i < begin + a->span_chunks; i++)
-        chunk_set(a, i, ALL_UNITS, resting);
+        arena_set_units(a, i, ALL_UNITS, resting);
 }
 
 void *arena_take(arena *a, size_t page_bytes)
@@ -324,7 +248,7 @@ void *arena_take(arena *a, size_t page_bytes)
     uint16_t free = a->free[chunk], resting = a->resting[chunk];
     size_t unit = is_whole ? 0 : word_lowest(resting != 0 ? resting : free);
     uint16_t taken = (uint16_t)(is_whole ? ALL_UNITS : 1 << unit);
-    chunk_set(a, chunk, free & (uint16_t)~taken, resting & (uint16_t)~taken);
+    arena_set_units(a, chunk, free & (uint16_t)~taken, resting & (uint16_t)~taken);
     a->spare_low = min_size(a->spare_low, a->spare_count);
     a->peak_count = max_size(a->peak_count, a->in_use_count + a->resting_count);
     return (void *)(a->base + chunk * ARENA_CHUNK_BYTES + unit * ARENA_UNIT_BYTES);
@@ -336,7 +260,7 @@ void arena_give(arena *a, void *page, size_t page_bytes)
     ASSERT(offset < a->reserved_bytes && offset % page_bytes == 0);
     uint16_t given = (uint16_t)(page_bytes == ARENA_CHUNK_BYTES ? ALL_UNITS : 1 << offset / ARENA_UNIT_BYTES % 16);
     ASSERT((a->free[chunk] & given) == 0);
-    chunk_set(a, chunk, a->free[chunk] | given, a->resting[chunk] | given);
+    arena_set_units(a, chunk, a->free[chunk] | given, a->resting[chunk] | given);
 }
 
 /* Returns the bytes, or 0: memory that is locked stays, for whoever takes the units. */
@@ -373,7 +297,7 @@ static size_t purge_run(arena *a, size_t count, size_t *bytes)
     while (begin > 0 && (resting >> (begin - 1) & 1) != 0 && end - begin < count)
         begin--;
     *bytes += purge(a, chunk * ARENA_CHUNK_BYTES + begin * ARENA_UNIT_BYTES, (end - begin) * ARENA_UNIT_BYTES);
-    chunk_set(a, chunk, a->free[chunk], resting & (uint16_t)((1u << begin) - 1));
+    arena_set_units(a, chunk, a->free[chunk], resting & (uint16_t)((1u << begin) - 1));
     return end - begin;
 }
 

@@ -41,6 +41,7 @@ typedef struct arena {
     uint32_t span_chunks;            /* 1 without them */
     uint32_t chunk_count, committed; /* chunks from `committed` on are addresses and no more: fresh <= committed */
     uint32_t lent_count;             /* chunks below fresh */
+    uint32_t next_lent;              /* where arena_take_back goes on */
     _Atomic uint32_t fresh;          /* chunks from here on were never handed out */
     uint16_t *free, *resting;        /* by chunk, a bit per unit */
     bitset_shape shape;
@@ -56,19 +57,32 @@ typedef struct arena {
  * not even `least_bytes`. */
 bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes, const huge_use *huge);
 void arena_end(arena *a);
-/* A page of one unit or of one chunk, resting memory and low addresses first; NULL: the range is used up. */
+/* A page of one unit or of one chunk, resting memory and low addresses first; NULL: the range is used up, but for what
+ * is lent, or the system refuses memory. */
 void *arena_take(arena *a, size_t page_bytes);
 /* The page rests. */
 void arena_give(arena *a, void *page, size_t page_bytes);
 /* Purges up to `count` units, the highest first; returns bytes: up to a span more. */
 size_t arena_purge(arena *a, size_t count);
-/* Lends addresses to the system, what was never handed out first, until they are `bytes`; returns how many. */
-size_t arena_lend(arena *a, size_t bytes);
-/* Is an address of the range the arena's, and not lent? */
-bool arena_holds(const arena *a, uintptr_t address);
 /* How many units could have been purged all the time since the call before. */
 size_t arena_note_low(arena *a);
 bool arena_is_valid(const arena *a);
+
+/* ---- addresses that are lent (arena_lend.c) ------------------------------------------------------------------
+ *
+ * `is_writable`: of committed chunks alone. What was never handed out is no memory that can be written, and counts for
+ * RLIMIT_AS only. */
+
+/* How many bytes could be lent. */
+size_t arena_lendable_bytes(const arena *a, bool is_writable);
+/* Lends addresses to the system until they are `bytes`: what was never handed out, then what has no memory, then what
+ * rests. Returns how many. */
+size_t arena_lend(arena *a, size_t bytes, bool is_writable);
+/* One of the chunks that are lent, and that nobody has now, is free again; takes from *tries how many it asked for, to
+ * zero at most. False: there is none among them, or the system refuses. */
+bool arena_take_back(arena *a, size_t *tries);
+/* Is an address of the range the arena's, and not lent? */
+bool arena_holds(const arena *a, uintptr_t address);
 
 /* Without the lock as well: a moment later it may be more. */
 ALWAYS_INLINE uint32_t arena_fresh(const arena *a) { return atomic_load_explicit(&a->fresh, memory_order_relaxed); }

@@ -100,8 +100,8 @@ static void slab_left(void *context, slab *s)
         atomic_fetch_sub_explicit(&h->space->class_pages[s->sc->index], 1, memory_order_relaxed);
 }
 
-/* Memory that rests is no reason to be refused any. */
-static bool relieve(space *s) { return large_trim(&s->large) > 0; }
+/* Neither memory that rests nor addresses that are not in use are a reason to be refused any. */
+static bool relieve(space *s) { return large_trim(&s->large) > 0 || space_make_room(s, 0); }
 
 static bool zone_starved(void *context)
 {

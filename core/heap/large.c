@@ -180,22 +180,25 @@ static bool cut_to(large_space *l, large_block *b, size_t bytes)
     return true;
 }
 
-/* The block to another size; what rests goes back if there is no room otherwise. False: the system refuses. */
-static bool resize(large_space *l, large_block *b, size_t bytes)
+static bool is_want(int reason) { return reason == ENOMEM || reason == EAGAIN; }
+
+/* The block to another size; what rests goes back if there is no room otherwise. 0, or why the system refuses. */
+static int resize(large_space *l, large_block *b, size_t bytes)
 {
     large_block before = *b;
-    bool is_done;
+    int reason;
     do
-        is_done = bytes < b->bytes ? cut_to(l, b, bytes) : rest_extend(l, b, bytes);
-    while (!is_done && (errno == ENOMEM || errno == EAGAIN) && rest_yields(l));
+        reason = (bytes < b->bytes ? cut_to(l, b, bytes) : rest_extend(l, b, bytes)) ? 0 : errno;
+    while (is_want(reason) && rest_yields(l));
     if (b->address != before.address)
         leave_trace(l, &before, true);
     b->has_grown |= b->bytes > before.bytes;
-    return is_done;
+    return reason;
 }
 
-void *large_resize(large_space *l, void *object, size_t bytes)
+void *large_resize(large_space *l, void *object, size_t bytes, size_t *missing_bytes)
 {
+    *missing_bytes = 0;
     if (bytes > SIZE_MAX / 2)
         return NULL;
     int kept = errno;
@@ -207,8 +210,11 @@ void *large_resize(large_space *l, void *object, size_t bytes)
         resized = object;
     } else if (b != NULL && !l->is_guarded) {
         leave(l, at);
-        if (resize(l, b, bytes))
+        int reason = resize(l, b, bytes);
+        if (reason == 0)
             resized = (void *)b->address;
+        else if (is_want(reason) && bytes > b->bytes)
+            *missing_bytes = bytes - b->bytes;
         enter(l, b);
     }
     pthread_mutex_unlock(&l->lock);

@@ -97,8 +97,9 @@ bool large_free(large_space *l, void *object, const large_rest *rest);
 /* Usable bytes of a live block; 0: none begins there. */
 size_t large_usable_bytes(large_space *l, const void *object);
 /* The live block with at least `bytes`, in place or moved by the kernel, contents kept; NULL: the system refuses, or no
- * live block begins there, and nothing has changed. A block that shrinks gives the memory behind back. */
-void *large_resize(large_space *l, void *object, size_t bytes);
+ * live block begins there, and nothing has changed. A block that shrinks gives the memory behind back.
+ * *missing_bytes: so many that the system has not; 0: there was no want of memory. */
+void *large_resize(large_space *l, void *object, size_t bytes, size_t *missing_bytes);
 /* Gives back what rests, the oldest first, until `bytes` are given back or nothing rests: somebody else takes fresh
  * memory. */
 void large_shed(large_space *l, size_t bytes);

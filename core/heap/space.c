@@ -21,6 +21,12 @@
  * own. */
 #define FORK_FRESH_BYTES ((size_t)32 << 20)
 
+/* What the bookkeeping of a request takes from the system at once: a chunk of a store. */
+#define BOOKS_BYTES ((size_t)1 << 20)
+
+/* So many chunks that are lent are asked for before a further range is. */
+enum { TAKE_BACK_TRIES = 64 };
+
 /* A step of the arenas' decay, a fraction of a millisecond. */
 enum { DECAY_MS = 1000, DECAY_STEP_UNITS = 16 };
 /* Pages that rest: at most so many units, or a share of those in use. */
@@ -153,17 +159,29 @@ static void *take_from_ranges(space *s, size_t page_bytes, size_t *fresh_bytes)
     return page;
 }
 
+/* One of the chunks that are lent, of which so many may be asked for. [lock] */
+static bool take_back(space *s, size_t tries)
+{
+    bool is_back = false;
+    uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
+    for (uint32_t i = 0; !is_back && i < count; i++)
+        is_back = arena_take_back(&s->ranges[i].arena, &tries);
+    return is_back;
+}
+
 void *space_take_page(space *s, size_t page_bytes)
 {
     pthread_mutex_lock(&s->lock);
     size_t fresh_bytes = 0;
     void *page = take_from_ranges(s, page_bytes, &fresh_bytes);
-    if (page == NULL && range_add(s))
+    if (page == NULL && (take_back(s, TAKE_BACK_TRIES) || range_add(s)))
         page = take_from_ranges(s, page_bytes, &fresh_bytes);
     if (page == NULL && large_trim(&s->large) > 0) { /* memory and addresses that rest */
         range_add(s);
         page = take_from_ranges(s, page_bytes, &fresh_bytes);
     }
+    if (page == NULL && take_back(s, SIZE_MAX))
+        page = take_from_ranges(s, page_bytes, &fresh_bytes);
     if (page != NULL)
         atomic_fetch_add_explicit(&s->in_use_bytes, page_bytes, memory_order_relaxed);
     pthread_mutex_unlock(&s->lock);
@@ -198,15 +216,37 @@ bool space_holds(space *s, uintptr_t address)
     return holds;
 }
 
-/* The system has refused `bytes` of memory: lends it addresses. False: there is no use in asking again. */
-static bool lend(space *s, size_t bytes)
+/* [lock] */
+static size_t lendable_bytes(const space *s, bool is_writable)
 {
-    if (!addresses_are_short(bytes))
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++)
+        bytes += arena_lendable_bytes(&s->ranges[i].arena, is_writable);
+    return bytes;
+}
+
+/* [lock] */
+static size_t lend_from_ranges(space *s, size_t bytes, bool is_writable)
+{
+    size_t lent = 0;
+    for (uint32_t i = atomic_load_explicit(&s->range_count, memory_order_relaxed); lent < bytes && i-- > 0;)
+        lent += arena_lend(&s->ranges[i].arena, bytes - lent, is_writable);
+    return lent;
+}
+
+bool space_make_room(space *s, size_t bytes)
+{
+    if (bytes > SIZE_MAX / 4)
+        return false;
+    addresses_excess excess = addresses_excess_with(bytes + BOOKS_BYTES);
+    if (excess.all_bytes == 0 && excess.writable_bytes == 0)
         return false;
     size_t lent = 0;
     pthread_mutex_lock(&s->lock);
-    for (uint32_t i = atomic_load_explicit(&s->range_count, memory_order_relaxed); lent < bytes && i-- > 0;)
-        lent += arena_lend(&s->ranges[i].arena, bytes - lent);
+    if (excess.all_bytes <= lendable_bytes(s, false) && excess.writable_bytes <= lendable_bytes(s, true)) {
+        lent = lend_from_ranges(s, excess.writable_bytes, true);
+        lent += lend_from_ranges(s, excess.all_bytes - min_size(lent, excess.all_bytes), false);
+    }
     pthread_mutex_unlock(&s->lock);
     return lent > 0;
 }
@@ -216,16 +256,17 @@ void *space_allocate_large(space *s, size_t bytes, size_t align, bool *is_zero)
     void *object;
     do
         object = large_allocate(&s->large, bytes, align, is_zero);
-    while (UNLIKELY(object == NULL) && lend(s, bytes));
+    while (UNLIKELY(object == NULL) && space_make_room(s, bytes > SIZE_MAX - align ? SIZE_MAX : bytes + align));
     return object;
 }
 
 void *space_resize_large(space *s, void *object, size_t bytes)
 {
     void *resized;
+    size_t missing_bytes;
     do
-        resized = large_resize(&s->large, object, bytes);
-    while (UNLIKELY(resized == NULL) && large_usable_bytes(&s->large, object) < bytes && lend(s, bytes));
+        resized = large_resize(&s->large, object, bytes, &missing_bytes);
+    while (UNLIKELY(missing_bytes > 0) && space_make_room(s, missing_bytes));
     return resized;
 }
 

@@ -138,8 +138,11 @@ ALWAYS_INLINE slab *space_slab_at(space *s, uintptr_t address)
 
 /* Is it an address of a range, and not lent? [any thread] */
 bool space_holds(space *s, uintptr_t address);
-/* large_allocate and large_resize; where the system refuses for want of addresses (`ulimit -v`), those of the ranges
- * that are not in use are lent to it (arena.h). [any thread] */
+/* The system has refused `bytes`, or some for their bookkeeping. If that is since the process is at its limits
+ * (`ulimit -v`, `-d`), addresses of the ranges that are not in use are lent to it (arena.h), if there are enough.
+ * False: nothing has changed, and there is no use in asking again. [any thread] */
+bool space_make_room(space *s, size_t bytes);
+/* large_allocate and large_resize, which make room. [any thread] */
 void *space_allocate_large(space *s, size_t bytes, size_t align, bool *is_zero);
 void *space_resize_large(space *s, void *object, size_t bytes);
 

@@ -165,7 +165,7 @@ static void large_objects_are_resized(void)
                 size_t kept = odd_sizes[j] < odd_sizes[i] ? odd_sizes[j] : odd_sizes[i];
                 uint64_t given = l->given_back_bytes;
                 size_t before = l->live_bytes;
-                char *resized = large_resize(l, object, odd_sizes[j]);
+                char *resized = large_resize(l, object, odd_sizes[j], &(size_t){0});
                 if (resized != NULL) {
                     CHECK(is_stamped(resized, kept, odd_sizes[i]));
                     CHECK(large_usable_bytes(l, resized) - odd_sizes[j] < 4096);
@@ -259,11 +259,11 @@ static void large_objects_are_huge_if_so_wanted(void)
         CHECK_EQUAL(all_flagged(small, MIB, " nh"), rows[i].is_small_out);
         CHECK(!all_flagged(large, 5 * HUGE_BYTES, " nh"));
         /* Across the length of a huge page, by one step and by another. */
-        char *grown = large_resize(l, small, 3 * HUGE_BYTES);
+        char *grown = large_resize(l, small, 3 * HUGE_BYTES, &(size_t){0});
         REQUIRE(grown != NULL);
         CHECK_EQUAL(all_flagged(grown, 3 * HUGE_BYTES, " hg"), rows[i].is_huge || rows[i].is_small_out);
         CHECK(!all_flagged(grown, 3 * HUGE_BYTES, " nh"));
-        CHECK_POINTER(large_resize(l, grown, MIB), grown);
+        CHECK_POINTER(large_resize(l, grown, MIB, &(size_t){0}), grown);
         CHECK_EQUAL(all_flagged(grown, MIB, " nh"), rows[i].is_small_out);
         large_delete(l);
     }
@@ -282,7 +282,7 @@ static void a_large_object_that_moves_stays_huge(void)
     /* In its way. */
     char *wall =
         mmap(object + bytes, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-    char *moved = large_resize(l, object, 2 * bytes);
+    char *moved = large_resize(l, object, 2 * bytes, &(size_t){0});
     REQUIRE(moved != NULL);
     CHECK(moved != object);
     CHECK_EQUAL((uintptr_t)moved % HUGE_BYTES, 0);

@@ -84,7 +84,7 @@ static void what_the_system_refuses(void)
     for (size_t i = 0; i < sizeof impossible / sizeof *impossible; i++) {
         CHECK_POINTER(large_allocate(l, impossible[i], 16, &is_zero), NULL);
         CHECK_POINTER(large_allocate(l, impossible[i], 2 * MIB, &is_zero), NULL);
-        CHECK_POINTER(large_resize(l, object, impossible[i]), NULL);
+        CHECK_POINTER(large_resize(l, object, impossible[i], &(size_t){0}), NULL);
         CHECK_LARGE(l);
     }
     CHECK_POINTER(large_allocate(l, MIB, (size_t)1 << 60, &is_zero), NULL);
@@ -110,8 +110,8 @@ static void addresses_that_are_no_blocks(void)
         CHECK(!large_free(l, none[i], &rest));
         CHECK(!large_free(l, none[i], &no_rest));
         CHECK_EQUAL(large_usable_bytes(l, none[i]), 0);
-        CHECK_POINTER(large_resize(l, none[i], 3 * MIB), NULL);
-        CHECK_POINTER(large_resize(l, none[i], 128 * KIB), NULL);
+        CHECK_POINTER(large_resize(l, none[i], 3 * MIB, &(size_t){0}), NULL);
+        CHECK_POINTER(large_resize(l, none[i], 128 * KIB, &(size_t){0}), NULL);
     }
     CHECK_LARGE(l);
     CHECK_EQUAL(l->live_count, 1);
@@ -301,7 +301,7 @@ static void contents_are_kept_across_resize(void)
     stamp(other, other_bytes, 78);
     for (int step = 0; step < 300; step++) {
         size_t wanted = 129 * KIB + random_below(&source, random_below(&source, 10) == 0 ? 24 * MIB : 2 * MIB);
-        char *moved = large_resize(l, object, wanted);
+        char *moved = large_resize(l, object, wanted, &(size_t){0});
         REQUIRE(moved != NULL);
         if (moved != object)
             CHECK_EQUAL(large_usable_bytes(l, object), 0);
@@ -317,10 +317,10 @@ static void contents_are_kept_across_resize(void)
     }
     CHECK(is_stamped(other, other_bytes, 78));
     /* A block that shrinks gives the memory behind back. */
-    object = large_resize(l, object, 32 * MIB);
+    object = large_resize(l, object, 32 * MIB, &(size_t){0});
     REQUIRE(object != NULL);
     memset(object, 1, 32 * MIB);
-    object = large_resize(l, object, MIB);
+    object = large_resize(l, object, MIB, &(size_t){0});
     REQUIRE(object != NULL);
     CHECK(large_usable_bytes(l, object) <= 2 * MIB);
     CHECK(l->live_bytes <= 2 * MIB + large_usable_bytes(l, other));

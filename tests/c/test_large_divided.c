@@ -38,7 +38,7 @@ static char *allocate(large_space *l, size_t bytes, uint64_t tag)
 /* Stamped with the tag before and afterwards. */
 static char *resize(large_space *l, char *object, size_t before, size_t bytes, uint64_t tag)
 {
-    object = large_resize(l, object, bytes);
+    object = large_resize(l, object, bytes, &(size_t){0});
     REQUIRE(object != NULL);
     size_t usable = large_usable_bytes(l, object);
     CHECK(usable >= bytes && usable - bytes < 4096 + bytes / 4);
@@ -147,7 +147,7 @@ static void it_grows_beyond_what_is_left_over(void)
     CHECK_EQUAL(l->live_bytes + l->resting_bytes, MIB);
     /* What rests lies behind the second. */
     bool is_zero;
-    CHECK_POINTER(large_resize(l, second, SIZE_MAX / 4), NULL);
+    CHECK_POINTER(large_resize(l, second, SIZE_MAX / 4, &(size_t){0}), NULL);
     CHECK(large_is_valid(l));
     CHECK(is_stamped(second, 256 * KIB, 3) && large_usable_bytes(l, second) == 256 * KIB);
     release(l, front);

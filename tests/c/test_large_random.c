@@ -58,7 +58,7 @@ static void random_steps_keep_the_accounts(void)
             live[i] = live[--count];
         } else if (what < 95) {
             size_t bytes = 129 * KIB + random_below(&source, 2 * MIB);
-            char *object = large_resize(l, live[i].object, bytes);
+            char *object = large_resize(l, live[i].object, bytes, &(size_t){0});
             REQUIRE(object != NULL);
             CHECK(is_stamped(object, bytes < live[i].bytes ? bytes : live[i].bytes, live[i].tag));
             size_t usable = large_usable_bytes(l, object);
@@ -189,7 +189,7 @@ static void *run_worker(void *context)
             if (other != NULL) {
                 size_t before;
                 memcpy(&before, other, sizeof before);
-                other = large_resize(l, other, bytes);
+                other = large_resize(l, other, bytes, &(size_t){0});
                 REQUIRE(other != NULL);
                 CHECK(is_stamped(other + 8, (before < bytes ? before : bytes) - 8, (uintptr_t)before));
                 memcpy(other, &bytes, sizeof bytes);

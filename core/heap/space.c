@@ -68,14 +68,18 @@ static bool range_is_apart(const space *s, const arena *a, uint32_t count)
     return true;
 }
 
-/* One more range, as large as the system grants, if the others are used up. Where addresses are left, and the system
- * refuses memory for them, it would refuse it for others too. False: there is none. */
+/* One more range, as large as all others together if the system grants it, once they are used up: so a small first one
+ * is no limit. Where addresses are left, and the system refuses memory for them, it would refuse it for others too.
+ * False: there is none. */
 static bool range_add(space *s)
 {
     uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
     const arena *last = &s->ranges[count - 1].arena;
+    size_t reserved_bytes = 0;
+    for (uint32_t i = 0; i < count; i++)
+        reserved_bytes += s->ranges[i].arena.reserved_bytes;
     if (count >= s->options.max_ranges || arena_fresh(last) < last->chunk_count ||
-        !range_init(&s->ranges[count], s->ranges[0].arena.reserved_bytes, RESERVE_LEAST_BYTES, s))
+        !range_init(&s->ranges[count], reserved_bytes, RESERVE_LEAST_BYTES, s))
         return false;
     if (!range_is_apart(s, &s->ranges[count].arena, count)) {
         range_end(&s->ranges[count]);

@@ -286,11 +286,35 @@ static void every_step_may_be_refused(void)
             printf("with %zu KiB\n", bytes / KIB);
 }
 
+/* Each range is as large as all before it. */
+static void a_small_reserve_is_no_limit(void)
+{
+    enum { BYTES = 100000, COUNT = 10000 }; /* untouched but for their links: addresses, no memory */
+    space *s = space_new(RESERVE_LEAST, SPACE_MAX_RANGES, 1000);
+    heap *h = heap_of(s);
+    void **last = NULL;
+    for (size_t i = 0; i < COUNT; i++) {
+        void **block = heap_allocate(h, BYTES);
+        REQUIRE(block != NULL);
+        *block = last;
+        last = block;
+    }
+    CHECK(ranges_of(s) < 12);
+    CHECK_HEAP(h, COUNT);
+    for (void **next; last != NULL; last = next) {
+        next = *last;
+        CHECK_OK(heap_free(h, last));
+    }
+    CHECK_HEAP(h, 0);
+    space_destroy(s);
+}
+
 int main(void)
 {
     RUN(objects_of_all_kinds_in_further_ranges);
     RUN(memory_of_further_ranges_goes_back);
     RUN(what_rests_is_not_refused);
     RUN(every_step_may_be_refused);
+    RUN(a_small_reserve_is_no_limit);
     return check_finish();
 }

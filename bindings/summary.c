@@ -112,14 +112,24 @@ static void render_line(text *t, const char *name, class_line line)
 
 enum { CLASSES_SHOWN = 8 };
 
-/* Is it among the first that are shown, those that held the most? At the end of a program little is live. */
+/* Did `a` hold more than `b`? What counts is what there was beyond a first slab, which is large for a few large
+ * objects; at the end of a program little is live. */
+static bool held_more(const space_class_stats *a, const space_class_stats *b)
+{
+    size_t first_of_a = a->object_bytes > HEAP_SMALL_BYTES ? HEAP_MEDIUM_PAGE_BYTES : HEAP_PAGE_BYTES;
+    size_t first_of_b = b->object_bytes > HEAP_SMALL_BYTES ? HEAP_MEDIUM_PAGE_BYTES : HEAP_PAGE_BYTES;
+    size_t more_of_a = a->peak_pages_bytes - min_size(first_of_a, a->peak_pages_bytes);
+    size_t more_of_b = b->peak_pages_bytes - min_size(first_of_b, b->peak_pages_bytes);
+    return more_of_a != more_of_b ? more_of_a > more_of_b : a->peak_pages_bytes > b->peak_pages_bytes;
+}
+
+/* Is it among the first that are shown, those that held the most? Of equals the smaller class comes first. */
 static bool is_shown(const space_stats *stats, int at)
 {
     int larger = 0;
-    for (int i = 0; i < SPACE_CLASSES; i++) {
-        size_t bytes = stats->classes[i].peak_pages_bytes, own = stats->classes[at].peak_pages_bytes;
-        larger += bytes > own || (bytes == own && i < at);
-    }
+    const space_class_stats *own = &stats->classes[at];
+    for (int i = 0; i < SPACE_CLASSES; i++)
+        larger += held_more(&stats->classes[i], own) || (i < at && !held_more(own, &stats->classes[i]));
     return larger < CLASSES_SHOWN;
 }
 

@@ -3,11 +3,11 @@
  * The beginning, floor 4: if the program is a CPython, its domains are installed before it initialises, which is the
  * one moment at which CPython supports a replacement without restriction. (`raw` ends in malloc, so that it is ours
  * anyway: as a domain it has counts of its own.)
- *     SLABMALLOC_DOMAINS      which of obj, mem and raw; default all, "" none
- *     SLABMALLOC_NO_CHILDREN  not 0: programs that this one starts run without the library
+ *     SLABMALLOC_NO_CHILDREN  on: programs that this one starts run without the library
  *     SLABMALLOC_RUN_PID      the process that became this one, by `slabmalloc run` or the start-up file: it alone
- *                             complains, and writes a summary
- *     SLABMALLOC_SUMMARY      where to: a path, or - for standard error; SLABMALLOC_SUMMARY_JSON, not 0: as JSON
+ *                             complains, and writes a summary. A program that is no CPython, a shell script in an
+ *                             interpreter's place, leaves these variables for the one that it may become.
+ *     SLABMALLOC_SUMMARY      where to: a path, or - for standard error; SLABMALLOC_SUMMARY_JSON, on: as JSON
  */
 #define _GNU_SOURCE /* memrchr, RTLD_DEFAULT */
 #include "process.h"
@@ -45,46 +45,32 @@ const slabmalloc_process slabmalloc_process_table = {
 
 static struct timespec start;
 
-/* Is `word` in the list of words that commas part? */
-static bool has_word(const char *list, const char *word)
-{
-    size_t length = strlen(word);
-    for (const char *at = list; at != NULL; at = strchr(at, ','), at += at != NULL)
-        if (strncmp(at, word, length) == 0 && (at[length] == ',' || at[length] == '\0'))
-            return true;
-    return false;
-}
+static const char separators[] = ": "; /* of LD_PRELOAD */
 
-static unsigned wanted_domains(void)
+/* Do both paths end in the same name? */
+static bool have_same_name(const char *path, size_t bytes, const char *other)
 {
-    const char *list = getenv("SLABMALLOC_DOMAINS");
-    unsigned mask = 0;
-    for (int domain = DOMAIN_OBJ; domain <= DOMAIN_RAW; domain++)
-        if (list == NULL || has_word(list, process_domain_names[domain]))
-            mask |= 1u << domain;
-    return mask;
-}
-
-/* Is this library's name the last component of the path? */
-static bool is_own_name(const char *path, size_t bytes)
-{
-    static const char name[] = "libslabmalloc.so";
     const char *slash = memrchr(path, '/', bytes), *last = slash == NULL ? path : slash + 1;
-    return bytes - (size_t)(last - path) == sizeof(name) - 1 && memcmp(last, name, sizeof(name) - 1) == 0;
+    const char *slash_of_other = strrchr(other, '/'),
+               *last_of_other = slash_of_other == NULL ? other : slash_of_other + 1;
+    size_t length = bytes - (size_t)(last - path);
+    return length == strlen(last_of_other) && memcmp(last, last_of_other, length) == 0;
 }
 
-/* Has the user named this library in LD_PRELOAD, and another before it? (`slabmalloc run` puts it first.) */
-static bool is_named_behind_another(void)
+static bool is_own_name(const char *path, size_t bytes) { return have_same_name(path, bytes, "libslabmalloc.so"); }
+
+/* Has the user named the file in LD_PRELOAD, and this library behind it? (`slabmalloc run` puts that first.) */
+static bool is_named_before_us(const char *file)
 {
-    const char *list = getenv("LD_PRELOAD"), *separators = ": ", *at;
-    if (list == NULL)
-        return false;
-    const char *first = at = list + strspn(list, separators);
-    while (*at != '\0' && !is_own_name(at, strcspn(at, separators))) {
-        at += strcspn(at, separators);
-        at += strspn(at, separators);
+    const char *at = getenv("LD_PRELOAD");
+    bool is_named = false;
+    for (size_t bytes; at != NULL && *(at += strspn(at, separators)) != '\0'; at += bytes) {
+        bytes = strcspn(at, separators);
+        if (is_own_name(at, bytes))
+            return is_named;
+        is_named |= have_same_name(at, bytes, file);
     }
-    return at != first && *at != '\0';
+    return false;
 }
 
 /* Takes this library off LD_PRELOAD, so that programs which this one starts run without it; other entries stay. */
@@ -96,7 +82,7 @@ static void leave_children_alone(void)
     if (list == NULL || strlen(list) >= sizeof(rest))
         return;
     for (const char *at = list; *at != '\0';) {
-        size_t bytes = strcspn(at, ": ");
+        size_t bytes = strcspn(at, separators);
         if (bytes > 0 && !is_own_name(at, bytes)) {
             memcpy(rest + length, at, bytes);
             length += bytes;
@@ -141,8 +127,8 @@ static void read_place(const char *path)
         say_unwritten("its path", ENAMETOOLONG);
 }
 
-/* What is for this process alone leaves the environment. */
-static void read_run(void)
+/* What is for this process alone leaves the environment, unless it may yet become the one that is meant. */
+static void read_run(bool is_python)
 {
     const char *number = getenv("SLABMALLOC_RUN_PID"), *path = getenv("SLABMALLOC_SUMMARY");
     run.pid = getpid();
@@ -150,11 +136,28 @@ static void read_run(void)
     run.as_json = options_is_on("SLABMALLOC_SUMMARY_JSON");
     if (run.is_run && path != NULL)
         read_place(path);
-    if (number == NULL)
+    if (number == NULL || (run.is_run && !is_python))
         return;
     unsetenv("SLABMALLOC_RUN_PID");
     unsetenv("SLABMALLOC_SUMMARY");
     unsetenv("SLABMALLOC_SUMMARY_JSON");
+}
+
+/* Is this `slabmalloc run`, or `python -m slabmalloc run`, about to become the program? */
+static bool is_launcher(void)
+{
+    static char words[4096];
+    int file = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? 0 : read(file, words, sizeof(words) - 1);
+    if (file >= 0)
+        close(file);
+    bool is_ours = false;
+    for (char *word = words; length > 0 && word < words + length; word += strlen(word) + 1) {
+        if (is_ours && strcmp(word, "run") == 0)
+            return true;
+        is_ours = have_same_name(word, strlen(word), "slabmalloc") || strcmp(word, "-mslabmalloc") == 0;
+    }
+    return false;
 }
 
 /* Has somebody else the name `malloc`? By what it returns: the address of a function may be that of an entry in the
@@ -175,17 +178,18 @@ static bool is_malloc_anothers(void)
     return is_anothers;
 }
 
-/* In each process that the user has preloaded it into behind another; but programs with a malloc of their own are
- * nobody's fault, and a child of a run may be one. */
-static void say_if_not_first(void)
+/* In each process that the user has preloaded it into behind another malloc, and in the Python of a run. Other programs
+ * with a malloc of their own are nobody's fault. */
+static void say_if_not_first(bool is_run)
 {
-    bool is_behind = is_named_behind_another();
-    if ((!run.is_run && !is_behind) || !is_malloc_anothers())
+    const char *file = probe_malloc_file();
+    bool is_before_us = is_named_before_us(file);
+    if ((!is_before_us && !is_run) || !is_malloc_anothers() || (is_before_us && is_launcher()))
         return;
     char why[sizeof(run.summary) + 128];
-    snprintf(why, sizeof(why), "%s %s", probe_malloc_file(),
-             is_behind ? "comes first; name libslabmalloc.so before it in LD_PRELOAD, or leave it out"
-                       : "has one of its own, and comes before whatever is preloaded");
+    snprintf(why, sizeof(why), "%s %s", file,
+             is_before_us ? "comes first; name libslabmalloc.so before it in LD_PRELOAD, or leave it out"
+                          : "has one of its own, and comes before whatever is preloaded");
     say("malloc is not served: ", why);
 }
 
@@ -194,14 +198,15 @@ __attribute__((constructor)) static void begin(void)
     int reason = errno;
     clock_gettime(CLOCK_MONOTONIC, &start);
     threads_watch_forks();
-    python_allocator_find(); /* whatever domains are wanted: messages tell a CPython by it */
+    bool is_python = python_allocator_find(); /* whatever domains are wanted: messages tell a CPython by it */
     thread_domain_begin(THREAD_MALLOC);
-    read_run();
-    unsigned wanted = wanted_domains(), raw = 1u << DOMAIN_RAW;
+    read_run(is_python);
+    bool is_run = run.is_run && is_python;
+    unsigned wanted = options_domains(is_python), raw = 1u << DOMAIN_RAW;
     /* Refused where the program is no CPython, or one whose objects must be left alone: `malloc` is ours anyway. */
     const char *refusal = process_install(wanted & ~raw, false), *refusal_of_raw = process_install(wanted & raw, false);
-    say_if_not_first();
-    if (run.is_run) {
+    say_if_not_first(is_run);
+    if (is_run) {
         if (refusal != NULL)
             say("obj and mem are not served: ", refusal);
         if (refusal_of_raw != NULL)
@@ -209,7 +214,7 @@ __attribute__((constructor)) static void begin(void)
         if (process_space() != NULL && process_space()->huge_refusal != NULL)
             say("huge pages are not used: ", process_space()->huge_refusal);
     }
-    if (options_is_on("SLABMALLOC_NO_CHILDREN"))
+    if (options_is_on("SLABMALLOC_NO_CHILDREN") && (is_python || !run.is_run))
         leave_children_alone();
     dlerror(); /* what was looked up in vain is no error of the program's */
     errno = reason;
@@ -232,18 +237,28 @@ int __register_atfork(void (*before)(void), void (*in_parent)(void), void (*in_c
 
 static bool write_all(int file, const char *bytes, size_t length)
 {
-    for (ssize_t written; length > 0; bytes += written, length -= (size_t)written)
-        if ((written = write(file, bytes, length)) < 0)
+    while (length > 0) {
+        ssize_t written = write(file, bytes, length);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written == 0)
+            errno = EIO; /* nothing was written, and no reason given: it would be so for ever */
+        if (written <= 0)
             return false;
+        bytes += written;
+        length -= (size_t)written;
+    }
     return true;
 }
 
 /* False: errno says why. */
 static bool write_file(const char *path, const char *bytes, size_t length)
 {
-    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    /* A FIFO that nobody reads is an error, instead of waiting for a reader; one that is read may be waited for. */
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0666);
     if (file < 0)
         return false;
+    fcntl(file, F_SETFL, 0);
     bool is_written = write_all(file, bytes, length);
     int reason = errno;
     bool is_closed = close(file) == 0; /* some file systems tell here what they could not keep */

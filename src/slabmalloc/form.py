@@ -5,8 +5,9 @@ Native where the extension can be loaded; else, and with ``SLABMALLOC_PURE=1`` i
 `slabmalloc.reference`.
 """
 
-import os
 from typing import TYPE_CHECKING
+
+from .switches import is_on
 
 __all__ = ["FORM", "Buffer", "Layout", "SCAllocator", "ZoneAllocator"]
 
@@ -16,7 +17,7 @@ FORM: str
 if TYPE_CHECKING:
     from ._native import Buffer, Layout
     from .zone import SCAllocator, ZoneAllocator
-elif os.environ.get("SLABMALLOC_PURE", "0") not in ("", "0"):
+elif is_on("SLABMALLOC_PURE"):
     from .reference import Buffer, Layout, SCAllocator, ZoneAllocator
 
     FORM = "pure"

@@ -36,9 +36,9 @@ def doctor(*arguments: str, options: tuple[str, ...] = (), address_space: int | 
     return done.stdout
 
 
-def test_json_has_the_five_sections() -> None:
+def test_json_has_the_six_sections() -> None:
     found = json.loads(doctor("--json"))
-    assert list(found) == ["slabmalloc", "start_file", "interpreter", "machine", "domains"]
+    assert list(found) == ["slabmalloc", "start_file", "variables", "interpreter", "machine", "domains"]
     assert found["interpreter"]["version"] == platform.python_version()
     assert found["interpreter"]["executable"] == sys.executable
     assert found["machine"]["os_page_bytes"] == os.sysconf("SC_PAGE_SIZE")
@@ -148,6 +148,24 @@ def domains(*options: str, **environment: str) -> dict[str, str]:
 
 def numpy(*options: str, **environment: str) -> str:
     return str(json.loads(doctor("--json", options=options, **environment))["domains"]["numpy"])
+
+
+@needs_extension
+def test_variables_whose_value_is_none_are_told() -> None:
+    wrong = {
+        "SLABMALLOC_CLASSES": ("16,24", "'24' is not a multiple of 16 (size classes are "),
+        "SLABMALLOC_DOMAINS": (
+            "objj",
+            "'objj' is not a domain that can be served so; name some of obj, mem, raw, or none",
+        ),
+        "SLABMALLOC_RESERVE": ("64G", "'64G' is not a number from 1 on"),
+    }
+    given = {name: value for name, (value, _) in wrong.items()}
+    found = json.loads(doctor("--json", **given, SLABMALLOC_DECAY_MS="10"))["variables"]
+    assert found.pop("SLABMALLOC_DECAY_MS") == "10"
+    for name, (value, reason) in wrong.items():
+        assert found[name].startswith(f"{value!r} is not used: {reason}")
+    assert "  SLABMALLOC_RESERVE            '64G' is not used: " in doctor(SLABMALLOC_RESERVE="64G")
 
 
 @needs_extension

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 from commands import FORMS, RUN, run
 
-from forms import needs_domains
+from forms import IS_FREE_THREADED, needs_domains
 from stop_line import stop_line
 
 if TYPE_CHECKING:
@@ -108,11 +108,14 @@ def folder(tmp_path: Path) -> Path:
         ["package", "x"],
         ["archive.zip", "-x"],
         ["-m", "place", "-m", "--json", "x"],
+        ["-mplace", "-m", "--json", "x"],
+        ["-m=place", "x"],
         ["-m", "package"],
         ["-m", "package.part"],
         ["-m", "missing"],
         ["-m", "package.missing"],
         ["-c", PLACE, "-c", "--quiet"],
+        ["-cimport sys; print(sys.argv)", "-m", "--quiet"],
         ["-", "x"],
     ],
     ids=" ".join,
@@ -162,6 +165,12 @@ def test_tracebacks_have_no_frame_of_ours(tmp_path: Path) -> None:
     assert "slabmalloc" not in ours.stderr
     assert ours.stderr.count("File ") == 2
     assert "slabmalloc" not in assert_same(["-m", "fails"], cwd=tmp_path).stderr
+
+
+def test_what_is_behind_the_program_is_its_own_whatever_options_come_before(folder: Path) -> None:
+    for words in (["-mplace", "-m", "package", "--json"], ["-m", "place", "-cx"], ["place.py", "-mx", "--decay", "1"]):
+        stock = run([sys.executable, *words], cwd=folder).stdout
+        assert _plain(run([*RUN, "--quiet", "--decay", "2", *words], cwd=folder).stdout) == _plain(stock)
 
 
 def test_a_compiled_script(tmp_path: Path) -> None:
@@ -274,7 +283,9 @@ def test_other_preloads_are_kept_behind_ours() -> None:
 
 def test_the_environment_of_the_program_is_its_own() -> None:
     program = "import os; print(sorted(name for name in os.environ if name.startswith('SLABMALLOC')))"
-    assert run([*RUN, "-c", program]).stdout == "['SLABMALLOC_DOMAINS']\n"
+    assert (
+        run([*RUN, "-c", program]).stdout == f"{[option for option in ('SLABMALLOC_DOMAINS',) if IS_FREE_THREADED]}\n"
+    )
 
 
 @needs_domains

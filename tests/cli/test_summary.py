@@ -7,12 +7,14 @@ import json
 import os
 import re
 import sys
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 import pytest
 from commands import FORMS, RUN, run
 
 from forms import needs_domains
+from slabmalloc.process import ProcessStats, SizeClassStats
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +91,13 @@ def test_the_summary_accounts_for_classes_remote_frees_and_the_cache(form: str) 
     )
 
 
+def test_classes_that_held_more_than_a_slab_come_before_a_large_slab_with_little_in_it() -> None:
+    small = [SizeClassStats(16 * number, 0, 0, (number + 1) << 16, 0, 0, 0) for number in range(1, 10)]
+    large = [SizeClassStats(bytes_each << 10, 1, 1 << 20, 1 << 20, 1, 0, 0) for bytes_each in (16, 32, 64)]
+    rows = table(indent(str(ProcessStats(classes=(*small, *large))), "  ").splitlines(), "class")
+    assert [row[0] for row in rows[:8]] == [f"{16 * number} B" for number in range(2, 10)]
+
+
 @needs_domains
 @pytest.mark.parametrize("form", FORMS)
 def test_statistics_print_as_the_tables_of_the_summary(form: str) -> None:
@@ -147,10 +156,23 @@ def test_a_summary_that_can_not_be_written(form: str, tmp_path: Path) -> None:
         line, heading, *_ = done.stderr.splitlines()
         assert line == f"slabmalloc: can't write the summary: {place}: {reason}; it goes to standard error"
         assert heading.startswith("slabmalloc: ")
+    os.mkfifo(fifo := tmp_path / "fifo")
+    done = run([*FORMS[form], f"--summary={fifo}", "-c", ""])  # which nobody reads
+    assert done.stderr.startswith(f"slabmalloc: can't write the summary: {fifo}: No such device or address; it goes to")
     done = run([*FORMS[form], "--json", "--summary=/dev/full", "-c", ""])
     assert json.loads(done.stderr.splitlines()[1])["form"] == form
     done = run([*FORMS[form], f"--summary={tmp_path}{'/s' * 2500}", "-c", ""])
     assert "File name too long; it goes to standard error\nslabmalloc: " in done.stderr
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_summary_for_a_reader_of_a_pipe(form: str, tmp_path: Path) -> None:
+    os.mkfifo(fifo := tmp_path / "fifo")
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    done = run([*FORMS[form], f"--summary={fifo}", "-c", ""])
+    assert done.stderr == ""
+    assert os.read(reader, 1 << 16).startswith(b"slabmalloc: ")
+    os.close(reader)
 
 
 def test_the_summary_by_its_variables(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ PROGRAM = PLACE + TELL
 def environment(value: str | None = "preload", **variables: str) -> dict[str, str]:
     base = {name: text for name, text in os.environ.items() if not name.startswith(("SLABMALLOC", "LD_PRELOAD", "LC_"))}
     if IS_FREE_THREADED:
-        base["SLABMALLOC_DOMAINS"] = ""  # it could have none of them, and would say so
+        base["SLABMALLOC_DOMAINS"] = "none"  # it could have none of them, and would say so
     return {**base, **variables, **({} if value is None else {"SLABMALLOC": value})}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -151,11 +152,59 @@ def test_a_run_comes_before_another(another: str) -> None:
     assert (output, errors) == ("[None, None, 'raw', 'malloc']\n", "")
 
 
+def test_the_launcher_of_a_run_is_not_the_program(another: str) -> None:
+    """It has the library behind the other one, and the program that it becomes before it."""
+    output, errors = run(*RUN, "--domains=raw", "-c", SERVERS, LD_PRELOAD=f"{another}:{LIBRARY}")
+    assert (output, errors) == ("[None, None, 'raw', 'malloc']\n", "")
+
+
 def test_a_program_with_a_malloc_of_its_own(build: Callable[..., str]) -> None:
-    """Said where the program was asked for, and not of children: that would be nobody's fault."""
+    """Said of the Python of a run. Of others not: that would be nobody's fault, nor any preload's."""
     program = build("own_malloc.c", "-rdynamic", str(HERE / "another_malloc.c"))
-    script = f"SLABMALLOC_DOMAINS= SLABMALLOC_RUN_PID=$$ LD_PRELOAD={LIBRARY} exec {program}"
-    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    script = f"SLABMALLOC_RUN_PID=$$ LD_PRELOAD={LIBRARY} exec "
+    assert preload_by_hand("libm.so.6", command=("/bin/sh", "-c", script + program)) == ("", "")
+    assert preload_by_hand("libm.so.6", LIBRARY, command=(program,)) == ("", "")
+    python = build("own_malloc_of_python.c", "-rdynamic", str(HERE / "another_malloc.c"))
     words = "has one of its own, and comes before whatever is preloaded"
-    assert done.stderr == f"slabmalloc: malloc is not served: {program} {words}\n"
-    assert preload_by_hand(LIBRARY, command=(program,)) == ("", "")
+    expected = f"slabmalloc: malloc is not served: {python} {words}\n"
+    command = ("/bin/sh", "-c", f"SLABMALLOC_DOMAINS=none {script}{python}")
+    assert preload_by_hand("libm.so.6", command=command) == ("", expected)
+    assert preload_by_hand("libm.so.6", LIBRARY, command=(python,)) == ("", "")
+
+
+# ---- a shell script in the interpreter's place ------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_by(tmp_path: Path) -> Callable[..., tuple[str, str]]:
+    """Runs `SERVERS` where `sys.executable` is a script of the shell: its lines, and further options."""
+
+    def run_by(lines: str, *options: str) -> tuple[str, str]:
+        wrapper, launcher = tmp_path / "python", tmp_path / "launch.py"
+        wrapper.write_text(f'#!/bin/sh\n{lines}\nexec {sys.executable} "$@"\n')
+        wrapper.chmod(0o755)
+        words = ["run", "--domains=raw", *options, "-c", SERVERS]
+        launcher.write_text(
+            f"import sys; sys.executable = {str(wrapper)!r}\nfrom slabmalloc.cli import main; main({words})"
+        )
+        return run(str(launcher))
+
+    return run_by
+
+
+@pytest.mark.parametrize("option", ["--no-children", "--huge-pages"])
+def test_the_python_that_a_shell_becomes_is_served(
+    run_by: Callable[..., tuple[str, str]], option: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "summary"
+    output, errors = run_by("/bin/true", option, "--json", f"--summary={place}")
+    assert output == "[None, None, 'raw', 'malloc']\n"
+    assert "not served" not in errors
+    assert json.loads(place.read_text())["python"] == platform.python_version()
+
+
+def test_a_shell_that_keeps_the_library_from_python_is_found_out(run_by: Callable[..., tuple[str, str]]) -> None:
+    output, errors = run_by("unset LD_PRELOAD", "--quiet")
+    assert output == "[None, None, None, None]\n"
+    assert errors.startswith(f"slabmalloc: nothing is served: the dynamic linker did not load {LIBRARY}; ")
+    assert errors.count("\n") == 1

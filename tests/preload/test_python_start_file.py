@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_program_starts_as_on_stock(arguments: list[str], folder: Path) -> None:
     is_read = arguments[:1] in ([], ["-"])
     # In development mode a line would tell of the domains that are asked for and not served.
-    variables = {"SLABMALLOC_DOMAINS": ""} if "-Xdev" in arguments else {}
+    variables = {"SLABMALLOC_DOMAINS": "none"} if "-Xdev" in arguments else {}
     assert_same(*arguments, cwd=folder, input=PROGRAM if is_read else "", variables=variables)
 
 
@@ -180,12 +180,15 @@ def test_in_process_where_tracemalloc_runs_from_the_start() -> None:
 @needs_domains
 def test_options_come_from_their_variables(value: str) -> None:
     program = "import slabmalloc\ns = slabmalloc.stats()\nprint(s.reserved_bytes >> 20, sorted(s.domains))"
-    options = {"SLABMALLOC_RESERVE": str(256 << 20), "SLABMALLOC_DOMAINS": "obj,other"}
+    options = {"SLABMALLOC_RESERVE": str(256 << 20), "SLABMALLOC_DOMAINS": "obj"}
     domains = "['malloc', 'obj']" if value == "preload" else "['obj']"
     assert start("-c", program, value=value, variables=options).stdout == f"256 {domains}\n"
-    none = start("-c", program, value=value, variables={"SLABMALLOC_DOMAINS": ""})
+    none = start("-c", program, value=value, variables={"SLABMALLOC_DOMAINS": "none"})
     assert none.stdout.partition(" ")[2] == ("['malloc']\n" if value == "preload" else "[]\n")
-    reason = "SLABMALLOC=in-process has no effect: SLABMALLOC_DOMAINS='' names none of obj, mem, raw, numpy"
+    reason = (
+        "SLABMALLOC=in-process has no effect: SLABMALLOC_DOMAINS='none' leaves nothing to serve in process; name some "
+        "of obj, mem, raw, numpy"
+    )
     assert none.stderr == ("" if value == "preload" else f"slabmalloc: {reason}\n")
 
 

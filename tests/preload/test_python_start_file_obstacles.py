@@ -43,6 +43,19 @@ def test_a_wrong_value_is_named(value: str) -> None:
     assert done.stderr == f"slabmalloc: {expected}\n"
 
 
+def test_a_wrong_value_is_named_once_by_a_run() -> None:
+    done = start("-m", "slabmalloc", "run", "--quiet", "-c", TELL, value="foo")
+    assert (done.returncode, done.stdout) == (0, "preload\n")
+    assert done.stderr.startswith("slabmalloc: SLABMALLOC='foo' is not known; ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", ["off", "No", "false"])
+def test_words_that_mean_off(value: str) -> None:
+    done = start("-c", TELL, value=value)
+    assert (done.stdout, done.stderr) == ("stock\n", "")
+
+
 @pytest.mark.parametrize("value", ["preload", IN_PROCESS])
 def test_start_up_files_that_are_read_again(value: str) -> None:
     again = f"import site\nfor _ in range(2): site.addsitedir({str(PACKAGE.parent)!r})\n{TELL}"
@@ -123,11 +136,16 @@ def test_a_command_line_that_just_fits() -> None:
 
 
 def without_its_library(library: str, folder: Path) -> str:
-    """A copy of the package with something else for its preload library; what is said of that."""
+    """A copy of the package with something else for its preload library; what is said of that.
+
+    "no library" is one of another machine, which the dynamic linker does not load.
+    """
     copy = shutil.copytree(PACKAGE, folder / "slabmalloc", ignore=shutil.ignore_patterns("__pycache__"))
     path, reason = copy / "libslabmalloc.so", f"the dynamic linker did not load {{}}; {WITHOUT_PRELOAD}"
+    content = bytearray(path.read_bytes())
+    content[18:20] = b"\xff\xff"
     path.unlink()
-    path.write_bytes(b"no library")
+    path.write_bytes(content)
     if library == "another library":
         mapped = Path("/proc/self/maps").read_text().splitlines()
         path.write_bytes(next(Path(line.split()[-1]) for line in mapped if "/libm.so" in line).read_bytes())
@@ -157,9 +175,28 @@ def test_a_run_in_vain_is_said(library: str, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     environment["PYTHONPATH"] = str(tmp_path)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (3, "['SLABMALLOC_DOMAINS']\n" * 2)
+    assert (done.returncode, done.stdout) == (3, "[]\n[]\n")
     lines = [line for line in done.stderr.splitlines() if "from LD_PRELOAD cannot be preloaded" not in line]
     assert lines == [f"slabmalloc: nothing is served: {reason}"]
+
+
+@pytest.mark.parametrize("damage", ["cut short", "empty", "junk"])
+def test_a_library_that_is_damaged_is_not_preloaded(damage: str, tmp_path: Path) -> None:
+    """The dynamic linker would map one that is cut short, and the process die of it before any line."""
+    copy = shutil.copytree(PACKAGE, tmp_path / "slabmalloc", ignore=shutil.ignore_patterns("__pycache__"))
+    library = copy / "libslabmalloc.so"
+    content = library.read_bytes()
+    library.unlink()
+    library.write_bytes({"cut short": content[: len(content) // 2], "empty": b"", "junk": b"no library" * 10}[damage])
+    reason = f"{library} can't be loaded: the file is damaged; install slabmalloc anew (pip install --force-reinstall "
+    done = start("-c", TELL, variables={"PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (0, "stock\n")
+    assert done.stderr.startswith(f"slabmalloc: SLABMALLOC=preload has no effect: {reason}")
+    assert done.stderr.count("\n") == 1
+    run = ["-m", "slabmalloc", "run", "-c", TELL]
+    done = start(*run, value=None, variables={"PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"slabmalloc run: {reason}")
 
 
 def test_an_installation_without_the_library(tmp_path: Path) -> None:
@@ -244,5 +281,12 @@ def test_an_embedded_interpreter_is_served_in_process(name: str, reason: str, tm
     assert (done.returncode, done.stdout) == (0, "in process\n")
     words = "SLABMALLOC=preload: nothing is preloaded, but served in process"
     assert done.stderr == f"slabmalloc: {words}: {reason.format(program)}\n"
+    # As if it were the interpreter of a run, which the library finds in the process when it begins.
+    script = f'SLABMALLOC_RUN_PID=$$ LD_PRELOAD={PACKAGE}/libslabmalloc.so exec "$@"'
+    words = ("-c", script, "sh", str(program), str(library), TELL)
+    done = start(*words, python="/bin/sh", value=None, variables=variables)
+    assert (done.returncode, done.stdout) == (0, "preload\n")
+    assert done.stderr.startswith("slabmalloc: obj, mem and raw are served by malloc alone: ")
+    assert done.stderr.count("\n") == 1
     done = start(str(library), TELL, python=program, value="in-process", variables=variables)
     assert (done.returncode, done.stdout, done.stderr) == (0, "in process\n", "")

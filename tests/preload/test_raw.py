@@ -90,7 +90,7 @@ def test_without_an_interpreter(run: Callable[..., Run], case: str, decay: str, 
     assert held == record["mapped_bytes"]
 
 
-@pytest.mark.parametrize("domains", ["", "raws", "malloc,ra"])
+@pytest.mark.parametrize("domains", ["none", "obj", "mem, obj"])
 def test_it_is_left_alone_where_it_is_not_named(run: Callable[..., Run], domains: str, tmp_path: Path) -> None:
     done = run("before_and_after", tmp_path / "summary", domains)
     assert done.returncode == 3

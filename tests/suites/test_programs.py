@@ -32,7 +32,7 @@ SECONDS = 300
 # The process ID must be the program's own, and what it starts must not write to the same file.
 STARTER = """#!/bin/sh
 if [ -n "$SERVED_BY" ]; then
-    export LD_PRELOAD="$SERVED_BY" SLABMALLOC_DOMAINS= SLABMALLOC_RUN_PID=$$ \\
+    export LD_PRELOAD="$SERVED_BY" SLABMALLOC_DOMAINS=none SLABMALLOC_RUN_PID=$$ \\
         SLABMALLOC_SUMMARY_JSON=1 SLABMALLOC_SUMMARY="$SUMMARIES/$$.json"
 fi
 exec "$@"

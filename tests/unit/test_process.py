@@ -60,6 +60,13 @@ def test_the_summary_has_the_fields_of_the_statistics() -> None:
     """)
 
 
+def test_who_serves_the_data_of_numpy_is_not_asked_of_a_pair_of_functions() -> None:
+    from slabmalloc.process import _pymem
+
+    with pytest.raises(ValueError, match="NumPy's data"):
+        _pymem.server("numpy")
+
+
 def test_unknown_domains_are_named() -> None:
     check("""
         for domain in ("malloc", "objects", ""):

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 from slabmalloc.process import start_file
 from slabmalloc.process.domains import stats
-from slabmalloc.process.effect import in_effect
+from slabmalloc.process.effect import faulty_variables, in_effect
+from slabmalloc.switches import is_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ def findings() -> dict[str, dict[str, Value]]:
     """Sections with their rows. In `domains` a text begins with "served", "can be served", or "not served".
 
     >>> sorted(findings())
-    ['domains', 'interpreter', 'machine', 'slabmalloc', 'start_file']
+    ['domains', 'interpreter', 'machine', 'slabmalloc', 'start_file', 'variables']
     """
     return {
         "slabmalloc": {
@@ -63,6 +64,7 @@ def findings() -> dict[str, dict[str, Value]]:
             "huge_pages": _huge_pages(),
         },
         "start_file": _start_file(),
+        "variables": _variables(),
         "interpreter": _interpreter(),
         "machine": _machine(),
         "domains": dict(in_effect()),
@@ -78,7 +80,7 @@ def version() -> str:
 
 
 def _form() -> str:
-    if os.environ.get("SLABMALLOC_PURE", "0") not in ("", "0"):
+    if is_on("SLABMALLOC_PURE"):
         return "pure Python, as SLABMALLOC_PURE asks"
     has_extension = importlib.util.find_spec("slabmalloc._native") is not None
     return "native" if has_extension else "pure Python: there is no native extension"
@@ -100,6 +102,16 @@ def _start_file() -> dict[str, Value]:
     else:
         effect = f"none: {start_file.VARIABLE} asks for nothing"
     return {"file": str(file) if file else None, start_file.VARIABLE: value, "effect": effect}
+
+
+def _variables() -> dict[str, Value]:
+    """Those of ours that are set, with their values, and why one is not used."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith("SLABMALLOC_")}
+    faults = faulty_variables()
+    return {
+        name: f"{value!r} is not used: {faults[name]}" if name in faults else value
+        for name, value in sorted(ours.items())
+    }
 
 
 def _huge_pages() -> str:

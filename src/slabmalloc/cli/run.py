@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import sys
 
+from slabmalloc.switches import is_on
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,25 +56,48 @@ def main(arguments: Sequence[str]) -> int:
 _FLAGS = ("--hardened", "--huge-pages", "--in-process", "--json", "--no-children", "--quiet")
 
 
+_WITH_VALUE = ("--cache", "--classes", "--decay", "--domains", "--reserve", "--summary")
+
+
 def _options(arguments: Sequence[str]) -> _Options:
     """Flags and a program are understood without argparse, whose import is half as long as an interpreter's start."""
     options = _Options()
-    for index, word in enumerate(arguments):
-        rest = list(arguments[index + 1 :])
-        if word in _FLAGS:
+    length = _length_of_own(arguments)
+    own, program = arguments[:length], arguments[length:]
+    has_program = _read_program(program, options)
+    if not has_program:
+        own = arguments  # with what is neither: help, an option of the interpreter, `-m` alone
+    elif all(word in _FLAGS for word in own):
+        for word in own:
             setattr(options, word[2:].replace("-", "_"), True)
-        elif word in ("-m", "-c") and rest:
-            setattr(options, "module" if word == "-m" else "command", rest)
-            return options
-        elif word == "-" or not word.startswith("-"):
-            options.script = [word, *rest]
-            return options
-        else:
-            break
+        return options
     from .run_options import parser
     from .streams import while_read
 
-    return while_read(lambda: parser().parse_args(arguments, _Options()))
+    parsed = while_read(lambda: parser().parse_args(own, _Options()))
+    if has_program:
+        _read_program(program, parsed)
+    return parsed
+
+
+def _length_of_own(arguments: Sequence[str]) -> int:
+    """How many words in front are long options, with their values."""
+    length = 0
+    while length < len(arguments) and arguments[length].startswith("--") and arguments[length] != "--":
+        length += 2 if arguments[length] in _WITH_VALUE else 1
+    return length
+
+
+def _read_program(words: Sequence[str], options: _Options) -> bool:
+    """As python reads it, `-mNAME` and `-cCODE` too: what is behind it is the program's own. False: it is none."""
+    first, rest = (words[0], list(words[1:])) if words else ("-h", [])
+    if first[:2] in ("-m", "-c") and (rest or first[2:]):
+        setattr(options, "module" if first[1] == "m" else "command", [first[2:], *rest] if first[2:] else rest)
+    elif first == "-" or not first.startswith("-"):
+        options.script = [first, *rest]
+    else:
+        return False
+    return True
 
 
 def _prepare(program: list[str], options: _Options) -> Callable[[], None]:
@@ -85,7 +110,7 @@ def _prepare(program: list[str], options: _Options) -> Callable[[], None]:
     if options.in_process:
         from slabmalloc.process import in_process
 
-        return in_process.prepare(program, domains, summary)
+        return in_process.prepare(program, domains or (), summary)
     from slabmalloc.process import preload
 
     return preload.replace_process(preload.interpreter_options(), program, _settings_of_run(options, domains, summary))
@@ -101,31 +126,26 @@ def _program(options: _Options) -> list[str]:
     return words[1:] if words[:1] == ["--"] else words
 
 
-_DOMAINS = ("obj", "mem", "raw", "numpy")
-
-
-def _domains(options: _Options) -> list[str]:
-    """Those named; the preload library takes `numpy` beside others, and has it anyway: malloc serves it.
+def _domains(options: _Options) -> list[str] | None:
+    """Those named; None: those of the variable, which the library reads itself.
 
     ValueError, with the remedy: the list stands for something else than it says, or for nothing.
     """
-    text = os.environ.get("SLABMALLOC_DOMAINS") if options.domains is None else options.domains
-    if text is None:
-        return [name for name in _DOMAINS if options.in_process or name != "numpy"]
-    names = [name for name in text.split(",") if name and text != "none"]
-    for name in names:
-        if name not in _DOMAINS:
-            raise ValueError(f"{name!r} is not a domain that can be installed; there are: {', '.join(_DOMAINS)}")
-    given = f"SLABMALLOC_DOMAINS={text!r}" if options.domains is None else f"--domains={text!r}"
+    if options.domains is None and not options.in_process:
+        return None
+    from slabmalloc.process.domains import DOMAINS, VARIABLE, domains_of_variable, named_domains
+
+    if options.domains is None:
+        given = f"{VARIABLE}={os.environ.get(VARIABLE, '')!r}"
+        names = domains_of_variable(os.environ.get(VARIABLE, ""), is_preload=False, is_told=True)
+    else:
+        given = f"--domains={options.domains!r}"
+        try:
+            names = named_domains(options.domains, is_preload=not options.in_process)
+        except ValueError as error:
+            raise ValueError(f"{given}: {error}") from None
     if options.in_process and not names:
-        raise ValueError(f"{given} leaves nothing to serve in process; name some of {', '.join(_DOMAINS)}")
-    if options.domains == "":
-        raise ValueError(f"{given} names no domain; name some of obj, mem, raw, or none to have malloc alone served")
-    if not options.in_process and names and {*names} == {"numpy"}:
-        raise ValueError(
-            f"{given}: under preload NumPy's data is served by malloc, always; name some of obj, mem, raw, or none to "
-            "have malloc alone served, or let --in-process serve NumPy alone"
-        )
+        raise ValueError(f"{given} leaves nothing to serve in process; name some of {', '.join(DOMAINS)}")
     return names
 
 
@@ -151,8 +171,8 @@ def _settings(options: _Options) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
-def _settings_of_run(options: _Options, domains: Sequence[str], summary: Report | None) -> dict[str, str]:
-    settings = {"SLABMALLOC_DOMAINS": ",".join(domains)}
+def _settings_of_run(options: _Options, domains: Sequence[str] | None, summary: Report | None) -> dict[str, str]:
+    settings = {} if domains is None else {"SLABMALLOC_DOMAINS": ",".join(domains) or "none"}
     if options.no_children:
         settings["SLABMALLOC_NO_CHILDREN"] = "1"
     if summary is not None:
@@ -168,10 +188,12 @@ def _summary(options: _Options) -> Report | None:
 
     The variables that say so are for this process alone, and leave the environment.
     """
-    named, switch = os.environ.pop("SLABMALLOC_SUMMARY", ""), os.environ.pop("SLABMALLOC_SUMMARY_JSON", "")
+    is_switched = is_on("SLABMALLOC_SUMMARY_JSON")
+    named = os.environ.pop("SLABMALLOC_SUMMARY", "")
+    os.environ.pop("SLABMALLOC_SUMMARY_JSON", None)
     if options.quiet:
         return None
-    as_json = options.json or options.summary == "json" or switch not in ("", "0")
+    as_json = options.json or options.summary == "json" or is_switched
     place = "-" if options.summary == "json" else options.summary or named or "-"
     return None if place == "-" else os.path.abspath(place), as_json  # noqa: PTH100 - it starts quicker
 

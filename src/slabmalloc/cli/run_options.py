@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +48,11 @@ def parser() -> argparse.ArgumentParser:
         help="let freed blocks above 128 KiB rest up to so much, or an eighth of what is live (default: 64)",
     )
     words.add_argument(
-        "--reserve", type=_reserve, metavar="MIB", help="address space to begin with (default: 65536, if granted)"
+        "--reserve",
+        type=_reserve,
+        metavar="MIB",
+        help="addresses that the first range sets aside, which costs no memory; others follow (default: 65536, if "
+        "granted)",
     )
     words.add_argument(
         "--hardened",
@@ -79,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
         "--summary",
         type=_place,
         metavar="FILE",
-        help="write the summary to FILE (default: standard error; json: there, as JSON)",
+        help="write the summary to FILE; -: to standard error, json: there too, as JSON (default: -)",
     )
     return words
 
@@ -104,7 +109,8 @@ _VARIABLES = {
 def _epilog() -> str:
     variables = "\n".join(f"  {name:<25}{purpose}" for name, purpose in _VARIABLES.items())
     return (
-        f"environment variables, before which options come:\n{variables}\n\n"
+        f"environment variables, before which options come; what is on with 1 is off when empty, 0, no, false or off:"
+        f"\n{variables}\n\n"
         "Options of the interpreter come before: python -X dev -m slabmalloc run ..."
     )
 
@@ -113,7 +119,7 @@ class _Parser(argparse.ArgumentParser):
     """Of options that it does not know some are the interpreter's."""
 
     def error(self, message: str) -> NoReturn:
-        if message.startswith("unrecognized arguments: -"):
+        if re.match("unrecognized arguments: -[bBdEiIOPqRsSuvWxX]", message):
             message += "; options of the interpreter come before: python -X dev -m slabmalloc run ..."
         super().error(message)
 

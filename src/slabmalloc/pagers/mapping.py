@@ -7,11 +7,11 @@ loaded, mmap of the standard library serves anonymous memory, aligned by mapping
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from ..pages import address_of
+from ..switches import is_on
 
 if TYPE_CHECKING:
     from .. import _native
@@ -63,7 +63,7 @@ def map_file(fd: int, size: int, align: int, offset: int) -> Mapping:
 
 def native_type() -> type[_native.Mapping] | None:
     """The extension's Mapping, if there is one and the client has not asked to do without."""
-    if os.environ.get("SLABMALLOC_PURE", "0") not in ("", "0"):
+    if is_on("SLABMALLOC_PURE"):
         return None
     try:
         from .._native import Mapping

@@ -78,6 +78,8 @@ cdef extern from "options.h" nogil:
         uint32_t count
         uint32_t sizes[255]
     bint options_read_classes(const char *text, slabmalloc_size_classes *classes, char *message)
+    bint options_read_domains(const char *text, bint is_preload, unsigned *mask, char *message)
+    bint options_is_valid(const char *name, const char *text, char *message)
 
 cdef extern from "probe.h" nogil:
     process_domain probe_server(const slabmalloc_process *process, process_domain asked)
@@ -121,6 +123,8 @@ def refusal(name):
 
 def server(name):
     """Which domain of ours serves now what `name`, one of CPython's domains or malloc, is asked for; None: none does."""
+    if name == "numpy":
+        raise ValueError("NumPy's data is asked for in ways of its own, which its version knows")
     cdef int domain = probe_server(process_find(), <process_domain><int>DOMAINS.index(name))
     return None if domain == PROCESS_DOMAINS else DOMAINS[domain]
 
@@ -189,6 +193,23 @@ def size_classes(str text):
     if not options_read_classes(text.encode("utf-8", "backslashreplace"), &classes, message):
         raise ValueError(message.decode("utf-8", "replace"))
     return tuple([classes.sizes[index] for index in range(classes.count)])
+
+
+def named_domains(str text, bint is_preload):
+    """The domains that SLABMALLOC_DOMAINS stands for; ValueError, with all that is allowed, if it stands for none."""
+    cdef unsigned mask = 0
+    cdef char message[OPTIONS_MESSAGE_BYTES]
+    if not options_read_domains(text.encode("utf-8", "backslashreplace"), is_preload, &mask, message):
+        raise ValueError(message.decode("utf-8", "replace"))
+    return [name for index, name in enumerate(DOMAINS) if mask >> index & 1]
+
+
+def why_not_used(str name, str text):
+    """Why the text is no value of the variable SLABMALLOC_..., but of SLABMALLOC_DOMAINS; None: it is one."""
+    cdef char message[OPTIONS_MESSAGE_BYTES]
+    if options_is_valid(name.encode(), text.encode("utf-8", "backslashreplace"), message):
+        return None
+    return message.decode("utf-8", "replace")
 
 
 def summary(double wall_seconds, bint as_json):

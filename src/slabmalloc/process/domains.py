@@ -9,10 +9,11 @@ ones stay with the allocator that made them. There is no way back: the hooks sta
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from . import numpy_data
-from .preload import is_preloaded
+from .preload import is_preloaded, say
 
 TYPE_CHECKING = False  # `typing` and the records cost milliseconds, for which an installation at the start would wait
 if TYPE_CHECKING:
@@ -22,10 +23,24 @@ if TYPE_CHECKING:
 
     from .records import ProcessStats
 
-__all__ = ["DOMAINS", "install", "refusals", "size_classes", "stats", "summary", "trim"]
+__all__ = [
+    "DOMAINS",
+    "VARIABLE",
+    "domains_of_variable",
+    "install",
+    "named_domains",
+    "refusals",
+    "size_classes",
+    "stats",
+    "summary",
+    "trim",
+    "why_not_used",
+]
 
 DOMAINS: Final = ("obj", "mem", "raw", "numpy")
 """What can be installed in a running interpreter: CPython's domains, and NumPy's data."""
+
+VARIABLE: Final = "SLABMALLOC_DOMAINS"
 
 _NO_EXTENSION: Final = "the process allocator needs slabmalloc's native extension, and this installation has none"
 _TRACING: Final = (
@@ -111,8 +126,8 @@ def trim() -> int:
     """Gives all memory that is free back to the operating system at once.
 
     Empty pages go, and so do the empty OS pages inside those that are partly used. Returns the bytes given back by this
-    call; 0 before `install`. Where `stats` can't tell it raises what that raises. In a sub-interpreter the heap of
-    ``obj`` and ``mem`` is left alone.
+    call; memory that was never touched counts whole. 0 before `install`. Where `stats` can't tell it raises what that
+    raises. In a sub-interpreter the heap of ``obj`` and ``mem`` is left alone.
     """
     binding = _binding_if_any()
     return 0 if binding is None else int(binding.trim())
@@ -131,6 +146,44 @@ def size_classes(spec: str) -> tuple[int, ...]:
     ValueError: '100' is not a multiple of 16 (size classes are default, powers-of-two, ...)
     """
     return tuple(_binding().size_classes(spec))
+
+
+def named_domains(text: str, *, is_preload: bool) -> list[str]:
+    """The domains that ``--domains`` or SLABMALLOC_DOMAINS stands for in this form; the default if it is empty.
+
+    ValueError, which says what is allowed, if it stands for none. Preloaded, NumPy's data is served by malloc anyway.
+
+    >>> named_domains("mem, obj", is_preload=True), named_domains("none", is_preload=True)
+    (['obj', 'mem'], [])
+    >>> named_domains("", is_preload=False)
+    ['obj', 'mem', 'raw', 'numpy']
+    """
+    return list(_binding().named_domains(text, is_preload))
+
+
+def domains_of_variable(text: str, *, is_preload: bool, is_told: bool = False) -> list[str]:
+    """The same for what the variable was set to by hand: of what stands for none the default, said in a line."""
+    try:
+        return named_domains(text, is_preload=is_preload)
+    except ValueError as error:
+        if is_told:
+            say(f"{VARIABLE} is not used: {error}")
+        return named_domains("", is_preload=is_preload)
+
+
+def why_not_used(name: str, value: str) -> str | None:
+    """Why the default is taken in place of the value that an environment variable of ours has; None: it is not.
+
+    >>> why_not_used("SLABMALLOC_RESERVE", "64G")
+    "'64G' is not a number from 1 on"
+    """
+    if name == VARIABLE:
+        try:
+            named_domains(value, is_preload=is_preloaded() or os.environ.get("SLABMALLOC") != "in-process")
+        except ValueError as error:
+            return str(error)
+    reason: str | None = _binding().why_not_used(name, value)
+    return reason
 
 
 def refusals() -> dict[str, str | None]:

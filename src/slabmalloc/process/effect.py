@@ -12,12 +12,12 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from . import numpy_data, preload
-from .domains import refusals, stats
+from .domains import VARIABLE, domains_of_variable, refusals, stats, why_not_used
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["in_effect"]
+__all__ = ["faulty_variables", "in_effect"]
 
 _PYTHON: Final = ("raw", "mem", "obj")
 _NUMPY_ASKS_RAW_FROM: Final = (2, 5)
@@ -37,6 +37,23 @@ def in_effect() -> dict[str, str]:
     found = {name: _of_python(binding, name, reasons[name]) for name in _PYTHON}
     found["malloc"] = _of_malloc(binding)
     found["numpy"] = _of_numpy(reasons["numpy"], found)
+    return found
+
+
+def faulty_variables() -> dict[str, str]:
+    """Those environment variables of ours whose value is none, so that the default is taken; why it is none.
+
+    >>> faulty_variables()
+    {}
+    """
+    found = {}
+    for name, value in os.environ.items():
+        try:
+            reason = why_not_used(name, value) if name.startswith("SLABMALLOC_") else None
+        except RuntimeError:  # there is no native part, which would use it
+            return {}
+        if reason is not None:
+            found[name] = reason
     return found
 
 
@@ -66,7 +83,7 @@ def _what_came_between() -> str:
 
 
 def _why_not_preloaded(name: str) -> str:
-    if name in os.environ.get("SLABMALLOC_DOMAINS", name).split(","):
+    if name in domains_of_variable(os.environ.get(VARIABLE, ""), is_preload=True):
         return "not served: the library could not install it when the process began"
     return "not served: SLABMALLOC_DOMAINS does not name it"
 

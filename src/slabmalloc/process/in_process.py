@@ -72,6 +72,13 @@ def _install(domains: Sequence[str]) -> None:
             _tracemalloc.start(frames)
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """A FIFO that nobody reads is an error, instead of waiting for a reader."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
 def _summarize(pid: int, start: float, path: str | None, as_json: bool, stream: TextIO | None) -> None:
     """Registered before the program can register anything, so it is called last; forked children pass it by."""
     if os.getpid() != pid:
@@ -79,7 +86,7 @@ def _summarize(pid: int, start: float, path: str | None, as_json: bool, stream: 
     text = summary(time.monotonic() - start, as_json=as_json)
     if path is not None:
         try:
-            with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - a str does
+            with open(path, "w", encoding="utf-8", opener=_open_at_once) as file:
                 file.write(text)
             return
         except (OSError, ValueError) as error:

@@ -71,11 +71,19 @@ def environment(settings: Mapping[str, str], base: Mapping[str, str] = os.enviro
 
 
 def obstacle(executable: str) -> str | None:
-    """Why the dynamic linker would not preload anything into `executable`; None: nothing known.
+    """Why the dynamic linker would not preload the library into `executable`; None: nothing known.
+
+    RuntimeError: this installation has no library.
 
     >>> obstacle(sys.executable) is None
     True
     """
+    own = library()
+    if not _is_whole(own):
+        return (
+            f"{own} can't be loaded: the file is damaged; install slabmalloc anew (pip install --force-reinstall "
+            "--no-cache-dir)"
+        )
     mode = os.stat(executable).st_mode  # noqa: PTH116 - a str does
     if mode & (stat.S_ISUID | stat.S_ISGID):
         return f"{executable} is setuid or setgid: the dynamic linker preloads nothing into it; {WITHOUT_PRELOAD}"
@@ -97,6 +105,21 @@ def _has_capabilities(executable: str) -> bool:
         return bool(os.getxattr(executable, "security.capability"))
     except OSError:
         return False
+
+
+def _is_whole(path: str) -> bool:
+    """Is it an ELF file of 64 bits to its end, where the table of its sections is? A process dies of one cut short."""
+    from struct import unpack_from
+
+    with open(path, "rb") as file:  # noqa: PTH123 - a str does
+        header = file.read(64)
+        bytes_in_all = os.fstat(file.fileno()).st_size
+    if len(header) < 64 or header[:4] != b"\x7fELF" or header[4] != 2:
+        return False
+    order = "<" if header[5] == 1 else ">"
+    offset = unpack_from(order + "Q", header, 40)[0]
+    size, count = unpack_from(order + "HH", header, 58)
+    return bool(offset + size * count <= bytes_in_all)
 
 
 def _has_interpreter(executable: str) -> bool:
@@ -164,11 +187,15 @@ def why_not_served(cause: str) -> str:
     return f"{cause} has Python use allocators of its own; {remedy}"
 
 
-def _say_what_is_not_served(named: str) -> None:
-    """In a line, of the domains in the list that the interpreter about to start does not leave to us."""
-    names = [name for name in ("obj", "mem") if name in named.split(",")]
+def _say_what_is_not_served(text: str) -> None:
+    """In a line, of the domains that `text` names, and the interpreter about to start does not leave to us."""
     choice = allocator_choice()
-    if not names or choice is None or "t" in sys.abiflags:  # of a free-threaded one the library says what is to be said
+    if choice is None or "t" in sys.abiflags:  # of a free-threaded one the library says what is to be said
+        return
+    from .domains import domains_of_variable
+
+    names = [name for name in domains_of_variable(text, is_preload=True) if name in ("obj", "mem")]
+    if not names:
         return
     allocator, cause = choice
     subject = " and ".join(names) + (" are" if len(names) > 1 else " is")
@@ -195,7 +222,7 @@ def replace_process(options: Sequence[str], program: Sequence[str], settings: Ma
     reason = obstacle(sys.executable)
     if reason is not None:
         raise RuntimeError(reason)
-    _say_what_is_not_served({**os.environ, **settings}.get("SLABMALLOC_DOMAINS", "obj,mem,raw"))
+    _say_what_is_not_served({**os.environ, **settings}.get("SLABMALLOC_DOMAINS", ""))
     settings = {**settings, "SLABMALLOC_RUN_PID": str(os.getpid())}
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # it is closed

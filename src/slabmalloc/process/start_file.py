@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import sys
 
+from slabmalloc.switches import OFF, is_on
+
 from . import preload
 
 TYPE_CHECKING = False
@@ -21,12 +23,15 @@ __all__ = ["NAME", "VARIABLE", "begin", "outcome"]
 
 NAME: Final = "slabmalloc.pth"
 VARIABLE: Final = "SLABMALLOC"
-_PRELOAD, _IN_PROCESS, _NOTHING = ("preload", "1"), "in-process", ("", "0")
+_PRELOAD, _IN_PROCESS = ("preload", "1"), "in-process"
 _MARK: Final = f"{VARIABLE}_START_PID"
 """The process that started anew on the library: it is not tried twice, whatever came of it."""
 
 _RUN_MARK: Final = f"{VARIABLE}_RUN_PID"
-"""The process that became one on the library, which takes the variable away: it stays where that was not loaded."""
+"""The process that became one on the library, which takes the variable away: it stays where that was not loaded, and
+where a program loads its interpreter later."""
+
+_SUMMARY: Final = (f"{VARIABLE}_SUMMARY", f"{VARIABLE}_SUMMARY_JSON")
 
 outcome: str | None = None
 """What `begin` did in this process, or what it said; None: it had nothing to do."""
@@ -43,9 +48,16 @@ def begin() -> None:
     global outcome
     wanted = os.environ.get(VARIABLE, "")
     is_left = os.environ.get(_RUN_MARK) == str(os.getpid())
-    if outcome is not None or (wanted in _NOTHING and not is_left) or not _is_main_interpreter():
+    if outcome is not None or (wanted.lower() in OFF and not is_left) or not _is_main_interpreter():
         return
-    if wanted in _NOTHING:
+    if is_left and preload.is_preloaded():
+        for name in (_RUN_MARK, *_SUMMARY):
+            os.environ.pop(name, None)
+        outcome = preload.say(
+            "obj, mem and raw are served by malloc alone: this process became an interpreter too late"
+        )
+        return
+    if wanted.lower() in OFF:
         outcome = preload.say(f"nothing is served: {_why_not_loaded()}")
         _leave_it()
         return
@@ -53,18 +65,18 @@ def begin() -> None:
         outcome = _begin(wanted, is_second=os.environ.pop(_MARK, "") == str(os.getpid()))
     except (OSError, RuntimeError) as error:
         outcome = preload.say(f"{VARIABLE}={wanted} has no effect: {error}")
-    if os.environ.get("SLABMALLOC_NO_CHILDREN", "") not in _NOTHING:
+    if is_on("SLABMALLOC_NO_CHILDREN"):
         os.environ.pop(VARIABLE, None)
 
 
 def _begin(wanted: str, is_second: bool) -> str:
     """OSError, RuntimeError: it can't be done."""
+    if preload.is_preloaded():  # of a value that is not known the process that became this one has spoken
+        return "started anew on the preload library" if is_second else "on the preload library already"
     if wanted != _IN_PROCESS and wanted not in _PRELOAD:
         return preload.say(
             f"{VARIABLE}={wanted!r} is not known; there are: preload (or 1), {_IN_PROCESS}, 0; nothing is done"
         )
-    if preload.is_preloaded():
-        return "started anew on the preload library" if is_second else "on the preload library already"
     if is_second:
         reason = _why_not_loaded()
         _leave_it()
@@ -91,22 +103,27 @@ def _settings() -> dict[str, str]:
 
 def _install() -> str:
     """The wrapper form, by the library's variables; those that are for this process alone leave the environment."""
-    from .domains import DOMAINS
+    from .domains import DOMAINS, domains_of_variable
+    from .domains import VARIABLE as DOMAINS_VARIABLE
     from .in_process import begin as begin_in_process
 
-    wanted = os.environ.get("SLABMALLOC_DOMAINS", ",".join(DOMAINS))
-    domains = [name for name in DOMAINS if name in wanted.split(",")]
+    wanted = os.environ.get(DOMAINS_VARIABLE, "")
+    domains = domains_of_variable(wanted, is_preload=False, is_told=True)
     if not domains:
-        raise RuntimeError(f"SLABMALLOC_DOMAINS={wanted!r} names none of {', '.join(DOMAINS)}")
-    summary, as_json = os.environ.pop("SLABMALLOC_SUMMARY", ""), os.environ.pop("SLABMALLOC_SUMMARY_JSON", "")
+        raise RuntimeError(
+            f"{DOMAINS_VARIABLE}={wanted!r} leaves nothing to serve in process; name some of {', '.join(DOMAINS)}"
+        )
+    as_json = is_on("SLABMALLOC_SUMMARY_JSON")
+    summary = os.environ.pop("SLABMALLOC_SUMMARY", "")
+    os.environ.pop("SLABMALLOC_SUMMARY_JSON", None)
     path = None if summary == "-" else os.path.abspath(summary)  # noqa: PTH100
-    begin_in_process(domains, (path, as_json not in _NOTHING) if summary else None)
+    begin_in_process(domains, (path, as_json) if summary else None)
     return "served in process"
 
 
 def _leave_it() -> None:
     """Takes out of the environment what the attempt left there, so that children don't try in vain as well."""
-    for name in (VARIABLE, _RUN_MARK, "SLABMALLOC_SUMMARY", "SLABMALLOC_SUMMARY_JSON"):
+    for name in (VARIABLE, _RUN_MARK, *_SUMMARY):
         os.environ.pop(name, None)
     others = [entry for entry in os.environ.pop("LD_PRELOAD", "").split(":") if entry != preload.library()]
     if any(others):

@@ -13,6 +13,10 @@ enum { MAPPINGS_SHARE = 8 }; /* two mappings each: a quarter of what a process c
 
 enum { FIRST_BUCKETS = 256, LIVE_SHARE = 8 };
 
+/* About a millisecond of the kernel's time. */
+#define PAID_AT_ONCE_BYTES ((size_t)16 << 20)
+#define LEAST_PAID_BYTES ((size_t)64 << 10)
+
 static size_t bucket_of(const large_space *l, uintptr_t address)
 {
     return (size_t)(hash_multiply(address / SLABMALLOC_MIN_PAGE_BYTES) >> 32) & (l->bucket_count - 1);
@@ -56,6 +60,24 @@ static void grow(large_space *l)
         }
 }
 
+/* The newest is left alone, unless it is in the way of what is live. */
+static bool can_pay(const large_space *l)
+{
+    return l->oldest != NULL && (l->oldest != l->newest || l->live_bytes + l->resting_bytes > l->most_live_bytes);
+}
+
+/* What is owed is given back, the oldest first, until that is `bytes` or more. */
+static void pay(large_space *l, size_t bytes)
+{
+    for (size_t paid = 0; l->owed_bytes > 0 && paid < bytes && can_pay(l);) {
+        size_t step = rest_step(l, l->oldest);
+        l->owed_bytes -= min_size(step, l->owed_bytes);
+        paid += max_size(step, LEAST_PAID_BYTES); /* what has no memory has to be unmapped as well */
+    }
+    if (!can_pay(l))
+        l->owed_bytes = 0;
+}
+
 static void enter(large_space *l, large_block *b)
 {
     if (l->live_count >= l->bucket_count)
@@ -65,8 +87,10 @@ static void enter(large_space *l, large_block *b)
     *at = b;
     l->live_count++;
     l->live_bytes += b->bytes;
-    while (l->oldest != NULL && l->live_bytes + l->resting_bytes > l->peak_bytes)
-        rest_step(l, l->oldest);
+    l->most_live_bytes = max_size(l->most_live_bytes, l->live_bytes);
+    if (l->live_bytes + l->resting_bytes > l->most_live_bytes)
+        l->owed_bytes = max_size(l->owed_bytes, l->live_bytes + l->resting_bytes - l->most_live_bytes);
+    pay(l, PAID_AT_ONCE_BYTES);
     l->peak_bytes = max_size(l->peak_bytes, l->live_bytes + l->resting_bytes);
 }
 
@@ -147,12 +171,12 @@ bool large_free(large_space *l, void *object, const large_rest *rest)
         leave(l, at);
         b->freed_ms = rest->now_ms;
         rest_begin(l, b);
-        for (size_t owed = owed_for(l, b); owed > 0 && l->oldest != b;)
-            owed -= min_size(owed, rest_step(l, l->oldest));
-        size_t bound = max_size(rest->bound_bytes, (l->live_bytes + rest->other_live_bytes) / LIVE_SHARE);
+        l->owed_bytes += owed_for(l, b);
         /* The newest may be larger than the bound by itself: a loop over temporaries of its size wants it again. */
-        while (l->resting_bytes > bound && l->oldest != b)
-            rest_step(l, l->oldest);
+        size_t bound = max_size(rest->bound_bytes, (l->live_bytes + rest->other_live_bytes) / LIVE_SHARE);
+        if (l->resting_bytes > bound)
+            l->owed_bytes = max_size(l->owed_bytes, l->resting_bytes - bound);
+        pay(l, PAID_AT_ONCE_BYTES);
         if (rest->bound_bytes == 0)
             rest_unmap(l, b);
     }
@@ -232,13 +256,12 @@ void large_shed(large_space *l, size_t bytes)
 
 bool large_decay(large_space *l, uint64_t before_ms)
 {
-    bool is_more = false;
     pthread_mutex_lock(&l->lock);
-    large_block *b = l->oldest;
-    if (b != NULL && b->freed_ms < before_ms) {
-        rest_step(l, b);
-        is_more = l->oldest != NULL && l->oldest->freed_ms < before_ms;
-    }
+    if (l->owed_bytes > 0)
+        pay(l, 1);
+    else if (l->oldest != NULL && l->oldest->freed_ms < before_ms)
+        rest_step(l, l->oldest);
+    bool is_more = l->owed_bytes > 0 || (l->oldest != NULL && l->oldest->freed_ms < before_ms);
     pthread_mutex_unlock(&l->lock);
     return is_more;
 }

@@ -10,8 +10,10 @@
  * One that is too long for a request is divided (large_rest.c): what is left over rests on, right behind the other
  * part, and both know it as long as neither moves or goes back.
  *     b->behind == c  <=>  c->before == b;  then c->address == b->address + b->bytes
- * And fresh memory is paid for with what rests: as long as anything rests, live_bytes + resting_bytes do not rise above
- * peak_bytes.
+ * And fresh memory is paid for with what rests:
+ *     live_bytes + resting_bytes <= most_live_bytes + owed_bytes,  or nothing rests
+ * A call pays for what takes about a millisecond and owes the rest, which the next calls and ticks pay: nobody waits for
+ * long, however large the blocks are; and what is fresh is not touched yet.
  *
  * Huge pages. What lies in one, on the program's advice, the machine's setting or ours (huge.h), goes back as a whole
  * or is cut before (`in_huge`). A block of the length of one begins where one may begin, and takes them along where it
@@ -69,7 +71,9 @@ typedef struct large_space {
     large_block *unused;
     large_block *newest, *oldest; /* resting ones */
     large_block *hollow;          /* addresses without memory that the system did not take back; by next */
-    size_t live_bytes, resting_bytes, peak_bytes;
+    size_t live_bytes, resting_bytes, peak_bytes; /* the peak of both together */
+    size_t most_live_bytes;                       /* so far */
+    size_t owed_bytes;                            /* of what rests, to be given back soon */
     uint64_t served_count, reused_count, given_back_bytes;
     large_trace traces[LARGE_TRACES]; /* the latest, in turn */
     size_t trace_count;
@@ -103,7 +107,7 @@ void *large_resize(large_space *l, void *object, size_t bytes, size_t *missing_b
 /* Gives back what rests, the oldest first, until `bytes` are given back or nothing rests: somebody else takes fresh
  * memory. */
 void large_shed(large_space *l, size_t bytes);
-/* A bounded step of giving back what rests since before `before_ms`; true: there is more. */
+/* A bounded step of giving back what is owed, or rests since before `before_ms`; true: there is more. */
 bool large_decay(large_space *l, uint64_t before_ms);
 /* Gives back all that rests; returns bytes. */
 size_t large_trim(large_space *l);

@@ -216,16 +216,53 @@ static void little_goes_back_for_little(void)
     large_shed(l, 64 * KIB);
     CHECK(l->given_back_bytes - before >= 64 * KIB && l->given_back_bytes - before <= STEP);
     for (int i = 0; i < 4; i++) { /* at the peak */
-        l->peak_bytes = l->live_bytes + l->resting_bytes;
+        l->most_live_bytes = l->live_bytes + l->resting_bytes;
         before = l->given_back_bytes;
         allocate(l, 5 * MIB, 16);
         CHECK(l->given_back_bytes - before >= 5 * MIB && l->given_back_bytes - before <= 5 * MIB + STEP);
-        CHECK(l->live_bytes + l->resting_bytes <= l->peak_bytes);
+        CHECK(l->live_bytes + l->resting_bytes <= l->most_live_bytes && l->owed_bytes == 0);
     }
     /* What is left of it is its beginning. */
     CHECK(l->resting_bytes > 10 * (size_t)MIB && resident_of(object, 10 * MIB) == 10 * MIB);
     CHECK(resident_of(object, LARGE) <= l->resting_bytes);
     CHECK_LARGE(l);
+    large_delete(l);
+}
+
+/* However large the blocks are, nobody pays for all of them at once; what is owed goes in the next calls and ticks. */
+static void what_is_owed_is_paid_in_parts(void)
+{
+    enum { BYTES = 64 * MIB, AT_ONCE = 16 * MIB, STEP = 2 * MIB };
+    large_space *l = large_new();
+    large_rest rest = rest_of(BYTES, 5);
+    char *first = allocate(l, BYTES, 16), *second = allocate(l, BYTES, 16);
+    memset(first, 1, BYTES);
+    CHECK(large_free(l, first, &rest));
+    l->most_live_bytes = BYTES;                      /* as if nothing more had ever been live */
+    char *fresh = allocate(l, BYTES / 3, 4 * BYTES); /* no part of what rests is aligned so */
+    CHECK(l->given_back_bytes >= AT_ONCE && l->given_back_bytes <= AT_ONCE + STEP);
+    CHECK_EQUAL(l->live_bytes + l->resting_bytes, l->most_live_bytes + l->owed_bytes);
+    size_t steps = 0;
+    for (size_t before = l->given_back_bytes; l->owed_bytes > 0; before = l->given_back_bytes, steps++) {
+        REQUIRE(steps < 100);
+        CHECK(large_decay(l, 0) == (l->owed_bytes > 0)); /* nothing is old */
+        CHECK(l->given_back_bytes - before <= STEP);
+        CHECK_LARGE(l);
+    }
+    CHECK(steps > 1);
+    /* The newest stays, whatever the bound. */
+    large_trim(l);
+    memset(second, 1, BYTES);
+    rest = rest_of(MIB, 6);
+    CHECK(large_free(l, second, &rest));
+    CHECK(!large_decay(l, 0));
+    CHECK_EQUAL(l->resting_bytes, BYTES);
+    CHECK_EQUAL(l->owed_bytes, 0);
+    CHECK(large_free(l, fresh, &rest));
+    CHECK(l->owed_bytes > 0);
+    while (large_decay(l, 0))
+        CHECK_LARGE(l);
+    CHECK_EQUAL(l->resting_bytes, align_up(BYTES / 3, os_page_bytes()));
     large_delete(l);
 }
 
@@ -336,6 +373,7 @@ int main(void)
     RUN(what_rests_is_used_again);
     RUN(no_more_rests_than_may);
     RUN(little_goes_back_for_little);
+    RUN(what_is_owed_is_paid_in_parts);
     RUN(what_rests_goes_back_by_age_in_steps);
     RUN(what_does_not_go_is_passed_over);
     RUN(contents_are_kept_across_resize);

@@ -13,7 +13,7 @@ static large_space *large_new_with(const huge_use *huge)
 {
     large_space *l = calloc(1, sizeof *l);
     REQUIRE(l != NULL && large_init(l, huge, false));
-    l->peak_bytes = 256 * (size_t)MIB;
+    l->most_live_bytes = 256 * (size_t)MIB;
     return l;
 }
 

@@ -38,7 +38,7 @@ heap *heap_open(space *s, bool (*is_gone)(uint64_t owner))
     heap *h = s->abandoned != NULL ? take_off(s, &s->abandoned, NULL) : find_orphan(s, is_gone);
     if (h != NULL) {
         h->owner = 0;
-        h->was_vacant = false;
+        h->was_tended = h->was_vacant = false;
     }
     pthread_mutex_unlock(&s->lock);
     return h != NULL ? h : heap_make(s, false);

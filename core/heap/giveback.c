@@ -301,6 +301,9 @@ bool heap_tend_abandoned(space *s, uint64_t now_ms)
         return false;
     h->is_busy = true;
     heed_trim(h);
+    if (h->hardened != NULL && h->was_tended) /* nobody comes for what it keeps back */
+        hardened_trim(h);
+    h->was_tended = true;
     size_t left = reclaim(h, STEP_SMALL_PAGES, STEP_MEDIUM_PAGES);
     /* Where there may be more to do it is due again at once, behind all others; a heap without a page has nothing to
      * sweep. */

@@ -90,7 +90,8 @@ typedef struct heap {
     _Atomic uint64_t swept_bytes; /* purged inside slabs, so far; read by anyone */
     _Atomic bool trim_wanted;     /* [any thread] */
 
-    bool was_vacant;        /* when it was looked after last, and nobody has owned it since */
+    bool was_tended;        /* it was looked after, and nobody has owned it since */
+    bool was_vacant;        /* it was vacant then */
     uint64_t last_trim;     /* the last heap_trim that saw it while it was abandoned */
     _Atomic uint64_t owner; /* a name that whoever opens it may give him, for heap_open's `is_gone`; 0: none */
     heap_state state;       /* [space.lock] */

@@ -12,8 +12,8 @@
  *     b->behind == c  <=>  c->before == b;  then c->address == b->address + b->bytes
  * And fresh memory is paid for with what rests:
  *     live_bytes + resting_bytes <= most_live_bytes + owed_bytes,  or nothing rests
- * A call pays for what takes about a millisecond and owes the rest, which the next calls and ticks pay: nobody waits for
- * long, however large the blocks are; and what is fresh is not touched yet.
+ * A call pays for what takes about a millisecond and owes the rest, which the next calls and ticks pay: nobody waits
+ * for long, however large the blocks are; and what is fresh is not touched yet.
  *
  * Huge pages. What lies in one, on the program's advice, the machine's setting or ours (huge.h), goes back as a whole
  * or is cut before (`in_huge`). A block of the length of one begins where one may begin, and takes them along where it

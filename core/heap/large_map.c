@@ -6,6 +6,8 @@
 
 #include <errno.h>
 
+#include "base/check.h"
+
 /* ---- records --------------------------------------------------------------------------------------------- */
 
 large_block *block_new(large_space *l)
@@ -36,6 +38,7 @@ void block_advise(const large_space *l, uintptr_t address, size_t bytes)
 
 void block_cut_ends(const large_space *l, const large_block *b, uintptr_t begin, uintptr_t end)
 {
+    ASSERT(b->address <= begin && begin < end && end <= b->address + b->bytes); /* what is cut loses a page */
     if (!b->in_huge)
         return;
     if (begin % l->huge.bytes != 0)

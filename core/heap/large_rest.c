@@ -63,7 +63,7 @@ size_t rest_unmap(large_space *l, large_block *b)
     size_t held = b->bytes - b->purged_bytes;
     rest_end(l, b);
     part(b);
-    block_cut_ends(l, b, b->address, b->address + held);
+    block_cut_ends(l, b, b->address, b->address + b->bytes);
     leave_trace(l, b, false);
     if (b->is_guarded ? block_fence(l, b) : block_unmap(l, b) == 0) {
         block_delete(l, b);
@@ -132,8 +132,12 @@ static size_t reach(const large_block *b, size_t bytes)
     return reached;
 }
 
-/* Of neighbours that rest: so those behind are looked at once. */
-static bool is_first(const large_block *b) { return b->before == NULL || !b->before->rests; }
+/* Of neighbours that rest, the first that can serve: so those behind are looked at once. */
+static bool is_first(const large_block *b, size_t align)
+{
+    const large_block *before = b->before;
+    return before == NULL || !before->rests || before->purged_bytes != 0 || before->address % align != 0;
+}
 
 /* In the order in which it is looked for:
  *   1. The block that serves the request with the least waste, at most a quarter of it.
@@ -154,7 +158,7 @@ static large_block *rest_choose(const large_space *l, size_t bytes, size_t align
         if (b->bytes >= bytes && b->bytes - bytes <= most_waste(bytes)) {
             if (best == NULL || b->bytes < best->bytes)
                 best = b;
-        } else if (is_untouched && is_divided_for(l, b, bytes) && is_first(b) && reach(b, bytes) >= bytes) {
+        } else if (is_untouched && is_divided_for(l, b, bytes) && is_first(b, align) && reach(b, bytes) >= bytes) {
             if (reach(b, bytes) < least) {
                 divided = b;
                 least = reach(b, bytes);

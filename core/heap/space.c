@@ -78,9 +78,11 @@ static bool range_add(space *s)
     size_t reserved_bytes = 0;
     for (uint32_t i = 0; i < count; i++)
         reserved_bytes += s->ranges[i].arena.reserved_bytes;
-    if (count >= s->options.max_ranges || arena_fresh(last) < last->chunk_count ||
-        !range_init(&s->ranges[count], reserved_bytes, RESERVE_LEAST_BYTES, s))
+    if (count >= s->options.max_ranges || arena_fresh(last) < last->chunk_count)
         return false;
+    while (!range_init(&s->ranges[count], reserved_bytes, RESERVE_LEAST_BYTES, s))
+        if ((reserved_bytes /= 2) < RESERVE_LEAST_BYTES)
+            return false;
     if (!range_is_apart(s, &s->ranges[count].arena, count)) {
         range_end(&s->ranges[count]);
         return false;

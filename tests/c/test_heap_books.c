@@ -3,8 +3,8 @@
  * What heaps cost beside their pages: little while they use few classes, and nothing once they hold nothing and nobody
  * owns them.
  */
+#include "hardened_fixture.h"
 #include "limits.h"
-#include "space_fixture.h"
 
 #include "slab/pager.h"
 
@@ -220,6 +220,25 @@ static void a_hardened_heap_that_keeps_others_blocks_back_stays(void)
     space_destroy(s);
 }
 
+/* Nor does what it keeps back of its own keep it, once nobody has come for it for a while. */
+static void a_hardened_heap_ends_when_nobody_comes(void)
+{
+    space *s = hardened_space_new(RESERVE_LEAST);
+    heap *h = heap_of(s), *other = heap_of(s);
+    for (size_t bytes = 1; bytes < 100000; bytes *= 3) {
+        CHECK_OK(heap_free(h, heap_allocate(h, bytes)));
+        CHECK_OK(heap_free(other, heap_allocate(h, bytes)));
+    }
+    heap_abandon(h);
+    heap_abandon(other);
+    uint64_t now_ms = space_now_ms();
+    for (int looks = 0; looks < 200; looks++)
+        heap_tend_abandoned(s, now_ms += s->options.decay_ms);
+    CHECK_EQUAL(space_statistics(s).heaps, 0);
+    CHECK_EQUAL(damages_of(s), 0);
+    space_destroy(s);
+}
+
 /* ---- beside others ----------------------------------------------------------------------------------------- */
 
 enum { OWNERS = 3, PLACES = 64, LIVES = UNDER_TSAN || UNDER_ASAN ? 300 : 3000 };
@@ -302,6 +321,7 @@ int main(void)
     RUN(a_heap_with_an_object_does_not_end);
     RUN(the_lists_stay_whole);
     RUN(a_hardened_heap_that_keeps_others_blocks_back_stays);
+    RUN(a_hardened_heap_ends_when_nobody_comes);
     RUN(heaps_end_beside_others);
     return check_finish();
 }

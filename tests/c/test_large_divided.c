@@ -6,6 +6,8 @@
  */
 #include "space_fixture.h"
 
+#include <sys/mman.h>
+
 static const large_rest rest = {.bound_bytes = 64 * (size_t)MIB, .now_ms = 5};
 
 /* It has held as much once, so that nothing goes back for the sake of its peak. */
@@ -267,6 +269,47 @@ static void no_huge_page_is_given_back_in_part(void)
         CHECK_NONE_IN_PART(part_of_a_divided_block_goes_back);
 }
 
+/* What a block has taken of a neighbour that held no more memory than that stays, when the neighbour goes. */
+static void what_was_joined_stays_when_the_rest_goes(void)
+{
+#ifdef MADV_PAGEOUT
+    static const huge_use *const uses[] = {&no_huge_pages, &advised_huge_pages, &wanted_huge_pages};
+    for (size_t i = 0; i < sizeof uses / sizeof *uses; i++) {
+        large_space *l = large_new_with(uses[i]);
+        release(l, allocate(l, 16 * MIB, 1));
+        char *front = allocate(l, 4 * MIB, 2);
+        for (int steps = 0; steps < 5; steps++)
+            large_decay(l, UINT64_MAX);
+        CHECK_EQUAL(l->resting_bytes, 2 * MIB);
+        CHECK_POINTER(resize(l, front, 4 * MIB, 7 * MIB, 2), front);
+        CHECK_EQUAL(l->resting_bytes, 0);
+        memset(front, 3, 7 * MIB);
+        while (l->oldest != NULL)
+            large_decay(l, UINT64_MAX);
+        madvise(front, 7 * MIB, MADV_PAGEOUT); /* as when memory is short: what is marked as free goes */
+        for (size_t at = 0; at < 7 * MIB; at += 512)
+            if (!CHECK_EQUAL(front[at], 3))
+                break;
+        large_delete(l);
+    }
+#endif
+}
+
+/* A block that can't serve is in nobody's way. */
+static void what_is_purged_hides_no_neighbour(void)
+{
+    large_space *l = large_new();
+    release(l, allocate(l, 48 * MIB, 1));
+    char *front = allocate(l, 16 * MIB, 2), *second = allocate(l, 32 * MIB, 3);
+    CHECK_POINTER(second, front + 16 * MIB);
+    release(l, front);
+    large_decay(l, UINT64_MAX);
+    release(l, second);
+    CHECK_EQUAL(l->resting_bytes, 46 * MIB);
+    CHECK_POINTER(allocate(l, 8 * MIB, 4), second);
+    large_delete(l);
+}
+
 int main(void)
 {
     RUN(rounds_of_growth_rest_as_one);
@@ -277,5 +320,7 @@ int main(void)
     RUN(short_ones_divide_no_long_one);
     RUN(long_ones_divide_a_long_one);
     RUN(no_huge_page_is_given_back_in_part);
+    RUN(what_was_joined_stays_when_the_rest_goes);
+    RUN(what_is_purged_hides_no_neighbour);
     return check_finish();
 }

@@ -84,7 +84,9 @@ ALWAYS_INLINE quotient divide(uint64_t n, uint64_t reciprocal, uint64_t bound)
 #ifdef __SIZEOF_INT128__
     __extension__ typedef unsigned __int128 wide;
     wide product = (wide)n * reciprocal;
-    return (quotient){(uint64_t)(product >> 64), (uint64_t)product < bound};
+    uint64_t value = (uint64_t)(product >> 64), rest = (uint64_t)product;
+    __asm__("" : "+r"(value), "+r"(rest)); /* two registers from here on, not a pair that callers have to save */
+    return (quotient){value, rest < bound};
 #else
     uint64_t n_low = n & UINT32_MAX, n_high = n >> 32;
     uint64_t r_low = reciprocal & UINT32_MAX, r_high = reciprocal >> 32;

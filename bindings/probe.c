@@ -6,6 +6,7 @@
 #include "probe.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <string.h>
 
 enum { BLOCKS = 32, BLOCK_BYTES = 64 };
@@ -66,9 +67,46 @@ process_domain probe_server(const slabmalloc_process *process, process_domain as
     return server;
 }
 
+#ifdef __GLIBC__
+/* The first library behind the program that has the name itself; NULL: none has. */
+static const char *first_library_with(const char *name, const struct link_map *program)
+{
+    for (const struct link_map *map = program->l_next; map != NULL; map = map->l_next) {
+        void *library = dlopen(map->l_name, RTLD_LAZY | RTLD_NOLOAD);
+        void *symbol = library == NULL ? NULL : dlsym(library, name); /* or of what it depends on */
+        void *owner = NULL;
+        Dl_info info;
+        if (symbol != NULL && dladdr1(symbol, &info, &owner, RTLD_DL_LINKMAP) == 0)
+            owner = NULL;
+        if (library != NULL)
+            dlclose(library);
+        if (owner == map)
+            return map->l_name;
+    }
+    return NULL;
+}
+
+/* Is it no function of the program's, but an entry in its table of calls? */
+static bool is_entry(const void *symbol)
+{
+    Dl_info info;
+    void *found = NULL;
+    return dladdr1(symbol, &info, &found, RTLD_DL_SYMENT) != 0 && found != NULL &&
+           ((const ElfW(Sym) *)found)->st_shndx == SHN_UNDEF;
+}
+#endif
+
 const char *probe_malloc_file(void)
 {
     Dl_info info;
+    const char *file = NULL;
     void *symbol = dlsym(RTLD_DEFAULT, "malloc");
-    return symbol != NULL && dladdr(symbol, &info) != 0 ? info.dli_fname : "?";
+    if (symbol == NULL || dladdr(symbol, &info) == 0)
+        return "?";
+#ifdef __GLIBC__
+    void *owner = NULL;
+    if (is_entry(symbol) && dladdr1(symbol, &info, &owner, RTLD_DL_LINKMAP) != 0 && owner != NULL)
+        file = first_library_with("malloc", owner);
+#endif
+    return file != NULL ? file : info.dli_fname;
 }

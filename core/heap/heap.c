@@ -38,23 +38,26 @@ static void *page_allocate(void *context, size_t page_bytes)
 {
     heap *h = context;
     void *page = space_take_page(h->space, page_bytes);
-    if (page != NULL && h->is_nothing)
+    if (page == NULL)
+        return NULL;
+    if (UNLIKELY(atomic_load_explicit(&h->space->has_traps, memory_order_relaxed)) &&
+        os_guard(page, page_bytes, false) != 0) {
+        space_give_page(h->space, page, page_bytes);
+        return NULL;
+    }
+    if (h->is_nothing)
         slabmalloc_os_purge(page, page_bytes); /* nobody would ever give back what it still has */
-    if (page != NULL)
-        guard_end(h, page, page_bytes, true);
+    guard_end(h, page, page_bytes, true);
     return page;
 }
 
-/* A guard that stays one would be a trap for the next who gets the page: so nobody gets it, and its memory goes. */
+/* A guard that stays one would be a trap for the next who gets the page: who does so looks. */
 static void page_release(void *context, void *page, size_t page_bytes)
 {
     heap *h = context;
-    if (guard_end(h, page, page_bytes, false)) {
-        space_give_page(h->space, page, page_bytes);
-    } else {
-        slabmalloc_os_purge(page, page_bytes);
-        atomic_fetch_add_explicit(&h->space->trapped_bytes, page_bytes, memory_order_relaxed);
-    }
+    if (!guard_end(h, page, page_bytes, false))
+        atomic_store_explicit(&h->space->has_traps, true, memory_order_relaxed);
+    space_give_page(h->space, page, page_bytes);
 }
 
 static void enter_slab(heap *h, const slab *s, slab *entry)

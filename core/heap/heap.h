@@ -113,7 +113,7 @@ typedef struct space_class_stats {
 typedef struct space_stats {
     size_t live_objects, live_bytes;        /* now, by class size; large objects included */
     size_t free_bytes;                      /* slots of slabs that are free */
-    size_t tail_bytes;                      /* behind the last slot of slabs; pages that nobody can have any more */
+    size_t tail_bytes;                      /* behind the last slot of slabs */
     size_t mapped_bytes, peak_mapped_bytes; /* pages of slabs, large objects, and what rests / sum of their maxima */
     size_t resting_bytes;                   /* free pages and large objects, not purged yet */
     uint64_t given_back_bytes;              /* purged or unmapped so far */

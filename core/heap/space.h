@@ -82,9 +82,9 @@ typedef struct space {
     range ranges[SPACE_MAX_RANGES];
     _Atomic uint32_t range_count; /* ranges are added, never removed; a range is whole before it is counted */
     large_space large;
-    _Atomic size_t in_use_bytes;  /* of pages */
-    _Atomic size_t trapped_bytes; /* of those whose guard the system would not take away: nobody's, for ever */
-    struct heap *heaps;           /* all, by next and previous */
+    _Atomic size_t in_use_bytes; /* of pages */
+    _Atomic bool has_traps;      /* a page has come back whose guard the system would not take away */
+    struct heap *heaps;          /* all, by next and previous */
     space_past past;
     /* By class, of all heaps: pages in use now, and the most that there ever were; of objects without bytes none. */
     _Atomic size_t class_pages[HEAP_CLASSES], class_peak_pages[HEAP_CLASSES];

@@ -113,7 +113,6 @@ space_stats space_statistics(space *s)
 {
     space_stats stats = {
         .is_hardened = s->options.is_hardened,
-        .tail_bytes = atomic_load_explicit(&s->trapped_bytes, memory_order_relaxed),
         .huge_page_bytes = s->huge.is_wanted ? s->huge.bytes : 0,
         .huge_pages = s->huge.is_wanted         ? "on"
                       : s->huge_refusal != NULL ? s->huge_refusal

@@ -13,6 +13,11 @@ import pytest
 
 from slabmalloc.process import preload
 
+try:
+    preload.library()
+except RuntimeError as reason:  # an installation without native parts: nothing is preloaded anywhere
+    pytest.skip(str(reason), allow_module_level=True)
+
 
 @pytest.fixture
 def executable(tmp_path: Path) -> Path:

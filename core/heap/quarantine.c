@@ -33,7 +33,7 @@ void hardened_begin(heap *h)
         c->pool_next = 0; /* the very first is the slab's lowest, right behind a guard: it may stay the only one */
         c->quarantine_mask = share(QUARANTINE_BYTES, classes->sizes[i], QUARANTINE_LEAST, HARDENED_QUARANTINE_MOST) - 1;
     }
-    extra->classes[classes->count].pool = extra->places[classes->count];
+    extra->classes[classes->count].pool = extra->places[classes->count]; /* of none_yet: it never has anything */
 }
 
 /* ---- from the pool ---------------------------------------------------------------------------------------- */

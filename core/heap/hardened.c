@@ -89,8 +89,8 @@ void *hardened_allocate(heap *h, size_t bytes, size_t align)
     return LIKELY(object != NULL) ? object : allocate(h, bytes, align, 0);
 }
 
-/* Is a block of so many bytes known to be zero when it is served? Not in a long slot: only a part of that was looked at,
- * and whoever wrote to it after its free may have written elsewhere. A large block has fresh memory. */
+/* Is a block of so many bytes known to be zero when it is served? Not in a long slot: only a part of that was looked
+ * at, and whoever wrote to it after its free may have written elsewhere. A large block has fresh memory. */
 static bool is_looked_at(const heap *h, size_t bytes)
 {
     const slabmalloc_zone *zone = h->view.zone;

@@ -29,7 +29,7 @@ enum { TAKE_BACK_TRIES = 64 };
 
 /* A step of the arenas' decay, a fraction of a millisecond. */
 enum { DECAY_MS = 1000, DECAY_STEP_UNITS = 16 };
-/* Pages that rest: at most so many units, or a share of those in use. */
+/* Pages that rest: at most so many units, or a share of those in use, and less than a chunk more. */
 enum { REST_UNITS = 1024, REST_SHARE = 8 };
 
 /* ---- ranges ---------------------------------------------------------------------------------------------- */
@@ -201,10 +201,12 @@ void space_give_page(space *s, void *page, size_t page_bytes)
     range *r = space_range_of(s, (uintptr_t)page);
     pthread_mutex_lock(&s->lock);
     arena_give(&r->arena, page, page_bytes);
-    /* A page comes, a page or two too many go: no burst of frees is followed by a long pause. */
+    /* When a chunk's worth rests too many, as much goes, or twice the page: so no burst of frees is followed by a long
+     * pause, and the system is not called for each page. */
     size_t bound = max_size(REST_UNITS, r->arena.in_use_count / REST_SHARE);
-    if (r->arena.spare_count > bound)
-        arena_purge(&r->arena, min_size(r->arena.spare_count - bound, 2 * page_bytes / ARENA_UNIT_BYTES));
+    if (r->arena.spare_count >= bound + ARENA_CHUNK_UNITS)
+        arena_purge(&r->arena, min_size(r->arena.spare_count - bound,
+                                        max_size(ARENA_CHUNK_UNITS, 2 * page_bytes / ARENA_UNIT_BYTES)));
     atomic_fetch_sub_explicit(&s->in_use_bytes, page_bytes, memory_order_relaxed);
     if (s->options.decay_ms == 0)
         arena_purge(&r->arena, SIZE_MAX);

@@ -93,11 +93,11 @@ typedef struct slabmalloc_sc slabmalloc_sc; /* the size-class allocator of one c
 typedef struct slabmalloc_zone_options {
     slabmalloc_size_classes classes;
     const slabmalloc_pager *pager; /* copied; NULL: the client refills by hand */
-    bool unowned;         /* no thread is the owner until slabmalloc_zone_adopt: every slabmalloc_zone_deallocate
+    bool unowned;        /* no thread is the owner until slabmalloc_zone_adopt: every slabmalloc_zone_deallocate
                             is a remote free, and whoever holds the client's own lock uses the *_owned functions */
-    bool metadata_apart;  /* bitmaps beside the pages, not in them: pages are never written by the core */
-    bool random_start;    /* each slab of up to 4,096 slots is first filled from a random slot on, not the lowest */
-    uint64_t seed;        /* for random_start */
+    bool metadata_apart; /* bitmaps beside the pages, not in them: pages are never written by the core */
+    bool random_start;   /* each slab of up to 4,096 slots is first filled from a random one of its first 64 slots on */
+    uint64_t seed;       /* for random_start */
     uint32_t guard_bytes; /* of metadata_apart: at the end of each page so many bytes hold no object and belong to the
                              pager, who may protect them; the zone's bookkeeping lies between guards of its own */
 } slabmalloc_zone_options;

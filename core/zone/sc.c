@@ -149,26 +149,23 @@ void *sc_advance(slabmalloc_sc *sc, void *object)
 
 /* ---- the current slab ---------------------------------------------------------------------------------- */
 
-/* The slots from the start to the end of its word take the slow path, so they are few. */
+/* The slots from the start to the end of the first word take the slow path, so they are few. */
 enum { START_REACH = 8 };
 
 static void start_at_random(slabmalloc_sc *sc, const slab_geometry *g)
 {
-    size_t random = (size_t)(random_next(&sc->zone->random_state) >> 32);
-    size_t words = (g->capacity + WORD_BITS - 1) / WORD_BITS, back = random / words % START_REACH;
-    size_t slot = (random % words * WORD_BITS + g->capacity - back % g->capacity) % g->capacity;
-    size_t at = slot / WORD_BITS;
+    size_t slots = min_size(g->capacity, WORD_BITS), reach = min_size(slots, START_REACH);
+    size_t slot = slots - 1 - (size_t)(random_next(&sc->zone->random_state) >> 32) % reach;
     sc->is_starting = true;
-    sc->start_at = (uint32_t)at;
-    sc->start_bits = word_get(&sc->current_local[at]) & UINT64_MAX << slot % WORD_BITS;
-    sc->current->summary &= at == WORD_BITS - 1 ? 0 : UINT64_MAX << (at + 1);
+    sc->start_bits = word_get(sc->current_local) & UINT64_MAX << slot;
+    sc->current->summary &= ~word_bit(0);
     cursor_end(sc);
 }
 
-/* One more of the start's own word; NULL: it has no more. */
+/* One more of the first word; NULL: it has no more. */
 static void *allocate_at_start(slabmalloc_sc *sc)
 {
-    word *w = &sc->current_local[sc->start_at];
+    word *w = sc->current_local;
     uint64_t bits = word_get(w), left = bits & sc->start_bits; /* some may have gone out through the cursor */
     if (left == 0) {
         sc->start_bits = 0;
@@ -178,10 +175,10 @@ static void *allocate_at_start(slabmalloc_sc *sc)
     bits &= ~(left & (0 - left));
     word_set(w, bits);
     if (bits == 0)
-        local_lower(sc->current_local, &sc->current->summary, &sc->geometry, sc->start_at);
+        local_lower(sc->current_local, &sc->current->summary, &sc->geometry, 0);
     if (sc->start_bits == 0)
         sc_seek_lowest(sc);
-    return (void *)(sc->current_page + (sc->start_at * (size_t)WORD_BITS + word_lowest(left)) * sc->object_bytes);
+    return (void *)(sc->current_page + word_lowest(left) * sc->object_bytes);
 }
 
 /* The start is over: all words are in the summary. */

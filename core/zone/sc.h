@@ -35,10 +35,12 @@
  * short-lived ones between them, no longer lie one after another.
  *
  * Random start: an empty slab, not a deep one, that becomes current is first filled from a random slot on, one of the
- * last START_REACH of a word. That is a matter of the cursor alone: while `is_starting`, the slab's summary has the
- * words above the start's, and those in which something was freed meanwhile; the start's own word is served bit by bit
- * (`start_bits` of word `start_at`, by sc_allocate_slow, since the hot path knows lowest bits only), and next may be
- * NO_SLOT meanwhile. When all that is used up the summary becomes whole.
+ * last START_REACH of its first word: survivors at a regular stride then do not lie at the same offsets in all slabs.
+ * (Not of any word: that would lead once more through the middle of the slab, and whoever goes through all objects in
+ * the order of their making, as CPython's collector does, waits where that order is not the addresses'.) It is a matter
+ * of the cursor alone: while `is_starting`, the slab's summary has the other words, and the first one after a free in
+ * it; the first is served bit by bit (its `start_bits`, by sc_allocate_slow, since the hot path knows only lowest
+ * bits), and next may be NO_SLOT meanwhile. When all that is used up the summary becomes whole.
  *
  * The hot paths call nothing but at their end.
  */
@@ -70,11 +72,10 @@ struct slabmalloc_sc {
     slab_geometry geometry;
 
     slab *current;
-    uint32_t index;    /* of the class */
-    uint32_t bands;    /* bit b: lists[b] has a slab */
-    uint32_t forks;    /* zone.forks, when it was last looked at */
-    uint32_t start_at; /* random start */
-    uint64_t start_bits;
+    uint32_t index;      /* of the class */
+    uint32_t bands;      /* bit b: lists[b] has a slab */
+    uint32_t forks;      /* zone.forks, when it was last looked at */
+    uint64_t start_bits; /* random start */
     bool random_start, is_starting;
     slab *lists[SLAB_CHAINS]; /* fronts */
     slab *backs[SLAB_BANDS];  /* of a band that is not empty */

@@ -11,10 +11,30 @@
 static struct {
     const char *name;
     _Atomic bool is_served;
-    /* Of threads without a heap, or what did not end here. [any thread] */
-    _Atomic uint64_t frees_without_heap, passed_blocks, passed_bytes;
+    _Atomic uint64_t passed_blocks, passed_bytes; /* what did not end here [any thread] */
 } domains[THREAD_DOMAINS] = {
     [THREAD_MALLOC] = {.name = "malloc"}, [THREAD_RAW] = {.name = "raw"}, [THREAD_NUMPY] = {.name = "numpy"}};
+
+/* Frees by threads without a heap, which may be many: those of a thread are counted in the share that its number falls
+ * on, so that few of them write to one line. */
+enum { SHARE_BITS = 4 };
+static struct {
+    _Alignas(CACHE_LINE_BYTES) _Atomic uint64_t frees[THREAD_DOMAINS];
+} without_heap[1 << SHARE_BITS];
+
+static void count_free_without_heap(thread_domain which)
+{
+    uint64_t number = (uint64_t)(uintptr_t)&thread_heap * UINT64_C(0x9e3779b97f4a7c15); /* of the golden ratio */
+    atomic_fetch_add_explicit(&without_heap[number >> (64 - SHARE_BITS)].frees[which], 1, memory_order_relaxed);
+}
+
+static uint64_t frees_without_heap(thread_domain which)
+{
+    uint64_t frees = 0;
+    for (int i = 0; i < 1 << SHARE_BITS; i++)
+        frees += atomic_load_explicit(&without_heap[i].frees[which], memory_order_relaxed);
+    return frees;
+}
 
 /* ---- allocate --------------------------------------------------------------------------------------------- */
 
@@ -80,6 +100,16 @@ static void stop_if_owned(thread_domain which, space *s, void *block, const char
         stop_process(s, call, status, block, domains[which].name);
 }
 
+bool thread_domain_free_without_heap(thread_domain which, void *block)
+{
+    space *s = process_space_if_any();
+    slab *found = s == NULL || s->options.is_hardened ? NULL : space_slab_at(s, (uintptr_t)block);
+    if (found == NULL || remote_free(found->sc, found, (uintptr_t)block - slab_page(found)) != SLABMALLOC_OK)
+        return false;
+    count_free_without_heap(which);
+    return true;
+}
+
 bool thread_domain_free(thread_domain which, void *block)
 {
     if (block == NULL)
@@ -97,7 +127,7 @@ bool thread_domain_free(thread_domain which, void *block)
     else if (h != NULL)
         heap_count(&h->tallies[which].freed_blocks, 1);
     else
-        atomic_fetch_add_explicit(&domains[which].frees_without_heap, 1, memory_order_relaxed);
+        count_free_without_heap(which);
     return status == SLABMALLOC_OK;
 }
 
@@ -156,7 +186,7 @@ bool thread_domain_count(thread_domain which, pymem_counters *counters)
     space *s = process_space_if_any();
     if (s == NULL || !atomic_load_explicit(&domains[which].is_served, memory_order_acquire))
         return false;
-    uint64_t frees_without_heap = atomic_load_explicit(&domains[which].frees_without_heap, memory_order_relaxed);
+    uint64_t frees = frees_without_heap(which);
     pthread_mutex_lock(&s->lock);
     tally_sum sum = s->past.tallies[which];
     for (const heap *h = s->heaps; h != NULL; h = h->next)
@@ -165,7 +195,7 @@ bool thread_domain_count(thread_domain which, pymem_counters *counters)
     *counters = (pymem_counters){
         .served_blocks = sum.served_blocks,
         .served_bytes = sum.served_bytes,
-        .freed_blocks = sum.freed_blocks + frees_without_heap,
+        .freed_blocks = sum.freed_blocks + frees,
         .resized_blocks = sum.resized_blocks,
         .passed_blocks = atomic_load_explicit(&domains[which].passed_blocks, memory_order_relaxed),
         .passed_bytes = atomic_load_explicit(&domains[which].passed_bytes, memory_order_relaxed),

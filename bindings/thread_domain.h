@@ -84,6 +84,9 @@ ALWAYS_INLINE bool thread_domain_free_of_another(thread_domain which, heap *h, v
     return true;
 }
 
+/* The same for a thread that has no heap. */
+bool thread_domain_free_without_heap(thread_domain which, void *block);
+
 /* The heap's callers owe it a tick. errno is kept. */
 NOINLINE void thread_domain_tick(heap *h, thread_domain which);
 

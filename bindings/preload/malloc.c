@@ -128,8 +128,9 @@ _Noreturn static NOINLINE void stop(const char *call, void *block)
 static NOINLINE void free_slowly(void *block)
 {
     heap *h = thread_heap;
-    if (h != NULL && (thread_domain_free_of_another(THREAD_MALLOC, h, block) ||
-                      (h->hardened != NULL && thread_domain_free_hardened(THREAD_MALLOC, h, block))))
+    if (h == NULL ? thread_domain_free_without_heap(THREAD_MALLOC, block)
+                  : thread_domain_free_of_another(THREAD_MALLOC, h, block) ||
+                        (h->hardened != NULL && thread_domain_free_hardened(THREAD_MALLOC, h, block)))
         return;
     if (!thread_domain_free(THREAD_MALLOC, block) && block != NULL)
         stop("free", block);

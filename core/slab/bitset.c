@@ -107,11 +107,9 @@ void bitset_lower(const bitset_shape *shape, word *words, size_t index)
     }
 }
 
-bitset_shared bitset_share(const bitset_shape *shape, word *words, size_t index)
+bitset_shared bitset_share_above(const bitset_shape *shape, word *words, size_t index)
 {
-    uint64_t old = atomic_fetch_or_explicit(&words[index / WORD_BITS], word_bit(index), memory_order_acq_rel);
-    if (old != 0)
-        return (old & word_bit(index)) != 0 ? BITSET_MEMBER : BITSET_JOINED;
+    uint64_t old = 0;
     for (uint32_t level = 1; old == 0 && level < shape->levels; level++) {
         index /= WORD_BITS;
         old = atomic_fetch_or_explicit(&words[shape->offset[level] + index / WORD_BITS], word_bit(index),

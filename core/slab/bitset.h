@@ -66,7 +66,15 @@ ALWAYS_INLINE size_t bitset_first_word(const bitset_shape *shape, const word *wo
 /* [any thread] Adds a member, and says what it found: the member itself, others on the way to the top, or an empty set.
  */
 typedef enum bitset_shared { BITSET_MEMBER, BITSET_JOINED, BITSET_BEGAN } bitset_shared;
-bitset_shared bitset_share(const bitset_shape *shape, word *words, size_t index);
+/* The rest of it where the member is the first of its word. */
+NOINLINE bitset_shared bitset_share_above(const bitset_shape *shape, word *words, size_t index);
+ALWAYS_INLINE bitset_shared bitset_share(const bitset_shape *shape, word *words, size_t index)
+{
+    uint64_t old = atomic_fetch_or_explicit(&words[index / WORD_BITS], word_bit(index), memory_order_acq_rel);
+    if (LIKELY(old != 0))
+        return UNLIKELY((old & word_bit(index)) != 0) ? BITSET_MEMBER : BITSET_JOINED;
+    return bitset_share_above(shape, words, index);
+}
 /* [one taker] Removes every member, calling `taken(context, word index, bits)` for each word; see zone/remote.h for
  * what is seen of concurrent shares. */
 void bitset_take(const bitset_shape *shape, word *words, void (*taken)(void *context, size_t index, uint64_t bits),

@@ -180,7 +180,7 @@ space_options options_from_environment(void)
 {
     space_options options = space_options_default();
     options.decay_ms = (uint32_t)min_size(number_or("SLABMALLOC_DECAY_MS", options.decay_ms), UINT32_MAX / 2);
-    options.large_bound_bytes = number_or("SLABMALLOC_CACHE_BYTES", options.large_bound_bytes);
+    options.rest_bound_bytes = number_or("SLABMALLOC_CACHE_BYTES", options.rest_bound_bytes);
     options.reserve_bytes = number_or("SLABMALLOC_RESERVE", options.reserve_bytes);
     options.huge_pages = options_is_on("SLABMALLOC_HUGE_PAGES");
     options.is_hardened = options_is_on("SLABMALLOC_HARDENED");

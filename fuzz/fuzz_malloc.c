@@ -417,7 +417,7 @@ static space_options next_options(input *in)
     options.reserve_bytes = reserves[choice / 4 % 4];
     options.max_ranges = (uint32_t[]){1, 2, 3, SPACE_MAX_RANGES}[choice / 16 % 4];
     options.decay_ms = (uint32_t[]){0, 1, 50, 1000}[choice / 64];
-    options.large_bound_bytes = ((size_t[]){0, MIB, 8 * MIB, 64 * MIB})[more % 4];
+    options.rest_bound_bytes = ((size_t[]){0, MIB, 8 * MIB, 64 * MIB})[more % 4];
     options.machine = (huge_machine){2 * MIB, more / 4 % 4 == 3 ? HUGE_ALWAYS : HUGE_ADVISED};
     options.huge_pages = more >= 224;
     options.is_hardened = more / 16 % 2 != 0;

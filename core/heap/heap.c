@@ -294,7 +294,7 @@ slabmalloc_status heap_release_remote(space *s, void *object)
     if (found != NULL)
         return remote_free(found->sc, found, (uintptr_t)object - slab_page(found));
     large_rest rest = {
-        .bound_bytes = s->options.decay_ms == 0 || s->options.is_hardened ? 0 : s->options.large_bound_bytes,
+        .bound_bytes = s->options.decay_ms == 0 || s->options.is_hardened ? 0 : s->options.rest_bound_bytes,
         .other_live_bytes = atomic_load_explicit(&s->in_use_bytes, memory_order_relaxed),
         .now_ms = space_now_ms(),
     };

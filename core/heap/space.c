@@ -15,7 +15,7 @@
 
 #define RESERVE_BYTES ((size_t)64 << 30)
 #define RESERVE_LEAST_BYTES ((size_t)4 << 20)
-#define LARGE_BOUND_BYTES ((size_t)64 << 20)
+#define REST_BOUND_BYTES ((size_t)64 << 20)
 
 /* What a child takes rather than copy what it shares: no more than it can do without if its parent ends, and all is its
  * own. */
@@ -29,8 +29,6 @@ enum { TAKE_BACK_TRIES = 64 };
 
 /* A step of the arenas' decay, a fraction of a millisecond. */
 enum { DECAY_MS = 1000, DECAY_STEP_UNITS = 16 };
-/* Pages that rest: at most so many units, or a share of those in use, and less than a chunk more. */
-enum { REST_UNITS = 1024, REST_SHARE = 8 };
 
 /* ---- ranges ---------------------------------------------------------------------------------------------- */
 
@@ -98,7 +96,7 @@ space_options space_options_default(void)
     return (space_options){
         .max_ranges = SPACE_MAX_RANGES,
         .decay_ms = DECAY_MS,
-        .large_bound_bytes = LARGE_BOUND_BYTES,
+        .rest_bound_bytes = REST_BOUND_BYTES,
         .machine = huge_machine_now(),
         .classes = heap_classes_default(),
     };
@@ -201,9 +199,9 @@ void space_give_page(space *s, void *page, size_t page_bytes)
     range *r = space_range_of(s, (uintptr_t)page);
     pthread_mutex_lock(&s->lock);
     arena_give(&r->arena, page, page_bytes);
-    /* When a chunk's worth rests too many, as much goes, or twice the page: so no burst of frees is followed by a long
-     * pause, and the system is not called for each page. */
-    size_t bound = max_size(REST_UNITS, r->arena.in_use_count / REST_SHARE);
+    /* When a chunk too many rests, as much goes, or twice the page: so no burst of frees is followed by a long pause,
+     * and the system is not called for each page. */
+    size_t bound = max_size(s->options.rest_bound_bytes / ARENA_UNIT_BYTES, r->arena.in_use_count / 8);
     if (r->arena.spare_count >= bound + ARENA_CHUNK_UNITS)
         arena_purge(&r->arena, min_size(r->arena.spare_count - bound,
                                         max_size(ARENA_CHUNK_UNITS, 2 * page_bytes / ARENA_UNIT_BYTES)));

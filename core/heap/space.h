@@ -52,13 +52,13 @@ typedef struct space_secrets {
 } space_secrets;
 
 typedef struct space_options {
-    size_t reserve_bytes;     /* of the first range; 0: 64 GiB, halved until the system grants it */
-    uint32_t max_ranges;      /* 1 ... SPACE_MAX_RANGES */
-    uint32_t decay_ms;        /* memory goes back when it has rested so long; 0: at once */
-    size_t large_bound_bytes; /* large objects that rest: at most so many bytes, or an eighth of what is live */
-    bool is_hardened;         /* see hardened.h; no huge pages then */
-    bool huge_pages;          /* memory is put into huge pages, and goes back by whole ones */
-    huge_machine machine;     /* as it is */
+    size_t reserve_bytes;    /* of the first range; 0: 64 GiB, halved until the system grants it */
+    uint32_t max_ranges;     /* 1 ... SPACE_MAX_RANGES */
+    uint32_t decay_ms;       /* memory goes back when it has rested so long; 0: at once */
+    size_t rest_bound_bytes; /* as much may rest of large objects, and of pages, or an eighth of what is live */
+    bool is_hardened;        /* see hardened.h; no huge pages then */
+    bool huge_pages;         /* memory is put into huge pages, and goes back by whole ones */
+    huge_machine machine;    /* as it is */
     /* Called where a collection finds that two threads freed an object at the same moment; NULL: it is counted alone.
      * The caller holds no lock. */
     void (*late_double_free)(struct space *s, const void *object);

@@ -231,7 +231,7 @@ static void large_objects_rest_within_the_bound(void)
 {
     enum { PAGES = 400, LARGE = 30 };
     space *s = space_new(RESERVE_LEAST, 8, 1000000);
-    s->options.large_bound_bytes = 2 * MIB;
+    s->options.rest_bound_bytes = 2 * MIB;
     heap *h = heap_of(s);
     static char *pages[PAGES], *large[LARGE];
     for (int round = 0; round < 2; round++) {
@@ -250,6 +250,29 @@ static void large_objects_rest_within_the_bound(void)
         heap_trim(h);
         CHECK_EQUAL(space_statistics(s).mapped_bytes, 0);
     }
+    space_destroy(s);
+}
+
+/* Pages too, but for a chunk, and the one that has just come. */
+static void pages_rest_within_the_bound(void)
+{
+    enum { COUNT = 40000, BYTES = 1000 };
+    space *s = space_new(RESERVE_LEAST, 8, 1000000);
+    s->options.rest_bound_bytes = 3 * MIB;
+    heap *h = heap_of(s);
+    char **objects = objects_new(h, COUNT, BYTES);
+    size_t most = 0;
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK_OK(heap_free(h, objects[i]));
+        space_stats stats = space_statistics(s);
+        size_t in_use = stats.mapped_bytes - stats.resting_bytes,
+               bound = in_use / 8 > 3 * (size_t)MIB ? in_use / 8 : 3 * (size_t)MIB;
+        CHECK(stats.resting_bytes < bound + ARENA_CHUNK_BYTES);
+        most = stats.resting_bytes > most ? stats.resting_bytes : most;
+    }
+    CHECK(most > 4 * MIB && space_statistics(s).resting_bytes >= 3 * MIB);
+    CHECK(space_statistics(s).given_back_bytes > 20 * MIB);
+    free(objects);
     space_destroy(s);
 }
 
@@ -343,6 +366,7 @@ int main(void)
     RUN(current_slabs_go_back_that_are_all_there_is);
     RUN(what_is_needed_again_stays);
     RUN(large_objects_rest_within_the_bound);
+    RUN(pages_rest_within_the_bound);
     RUN(at_once_if_so_asked);
     RUN(a_tick_is_small_among_own_pages);
     RUN(a_tick_is_small_that_tends_an_abandoned_heap);

@@ -156,7 +156,7 @@ static int hole_with_somebody_in_it(void)
 {
     heap *h = heap_create(0);
     REQUIRE(h != NULL && heap_allocate(h, 100) != NULL);
-    h->space->options.large_bound_bytes = 0;
+    h->space->options.rest_bound_bytes = 0;
     const arena *a = &h->space->ranges[0].arena;
     char *last = NULL, *lowest = NULL, *next;
     for (char *block; (block = heap_allocate(h, MIB)) != NULL; last = block) {

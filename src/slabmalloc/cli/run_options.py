@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
         "--cache",
         type=_mebibytes,
         metavar="MIB",
-        help="let freed blocks above 128 KiB rest up to so much, or an eighth of what is live (default: 64)",
+        help="let so much freed memory rest, large blocks and pages each, or an eighth of what is live (default: 64)",
     )
     words.add_argument(
         "--reserve",

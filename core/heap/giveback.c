@@ -181,6 +181,9 @@ static void collect_some(heap *h)
  * empty stay for the next who needs one of their class, until the sweep's next round. */
 static bool keeps_empty_slabs(const heap *h) { return h->hardened != NULL && h->space->options.decay_ms > 0; }
 
+/* "At once" is once a moment, as the clock tells them: the thousands of ticks of one would look at all slabs each. */
+static uint64_t pause_ms(uint64_t decay_ms) { return decay_ms > 0 ? decay_ms : 1; }
+
 /* A step of the sweep, if one is due; true: there is more. */
 static bool sweep(heap *h, uint64_t now_ms)
 {
@@ -191,7 +194,7 @@ static bool sweep(heap *h, uint64_t now_ms)
         if (now_ms < begin_ms)
             return false;
         h->rounds_left -= h->rounds_left > 0;
-        h->next_round_ms = now_ms + h->space->options.decay_ms / 2;
+        h->next_round_ms = now_ms + pause_ms(h->space->options.decay_ms / 2);
         h->visits_left =
             h->space->huge.is_wanted ? 0 : all_units(h->space); /* OS pages of huge ones don't go by themselves */
         h->collects_left = zone_sc_count(h->view.zone);
@@ -283,7 +286,7 @@ void heap_tick(heap *h)
     for (int steps = 0; steps < TICK_STEPS; steps++) {
         bool is_sweep_more = sweep(h, now_ms), is_decay_more = space_decay(h->space, now_ms);
         if (!is_sweep_more && !is_decay_more) {
-            h->idle_ms = h->space->options.decay_ms > 0 ? now_ms : 0;
+            h->idle_ms = now_ms;
             break;
         }
         if (space_clock_ns() >= end_ns)
@@ -308,7 +311,7 @@ bool heap_tend_abandoned(space *s, uint64_t now_ms)
     /* Where there may be more to do it is due again at once, behind all others; a heap without a page has nothing to
      * sweep. */
     bool is_more = h->view.zone->registry.count > 0 && (sweep(h, now_ms) || left > 0);
-    h->next_tending_ms = is_more ? now_ms : now_ms + s->options.decay_ms;
+    h->next_tending_ms = is_more ? now_ms : now_ms + pause_ms(s->options.decay_ms);
     h->is_busy = false;
     heap_return(h, s->options.decay_ms == 0);
     return true;

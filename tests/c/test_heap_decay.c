@@ -352,6 +352,33 @@ static void little_goes_back_in_a_call_that_collects(void)
     space_destroy(s);
 }
 
+static bool is_idle(const heap *h, const void *context)
+{
+    (void)context;
+    return h->idle_ms == space_now_ms();
+}
+
+/* And once a moment: the next ticks of the same moment look at no slab again, be it theirs or an abandoned heap's. */
+static void at_once_is_once_a_moment(void)
+{
+    enum { BYTES = 300, COUNT = 20000, ABANDONED = 3 };
+    space *s = space_new(RESERVE_LEAST, 1, 0);
+    heap *h = heap_of(s);
+    char **objects = objects_new(h, COUNT, BYTES), **others[ABANDONED];
+    for (size_t i = 0; i < ABANDONED; i++) {
+        heap *other = heap_of(s);
+        others[i] = objects_new(other, COUNT, BYTES);
+        objects_free(other, others[i], COUNT, 100);
+        heap_abandon(other);
+    }
+    objects_free(h, objects, COUNT, 100);
+    CHECK(tick_until(h, is_idle, NULL));
+    for (size_t i = 0; i < ABANDONED; i++)
+        free(others[i]);
+    free(objects);
+    space_destroy(s);
+}
+
 static void a_tick_is_small_among_own_pages(void) { a_tick_is_small(false); }
 static void a_tick_is_small_that_tends_an_abandoned_heap(void) { a_tick_is_small(true); }
 
@@ -368,6 +395,7 @@ int main(void)
     RUN(large_objects_rest_within_the_bound);
     RUN(pages_rest_within_the_bound);
     RUN(at_once_if_so_asked);
+    RUN(at_once_is_once_a_moment);
     RUN(a_tick_is_small_among_own_pages);
     RUN(a_tick_is_small_that_tends_an_abandoned_heap);
     RUN(little_goes_back_in_a_call_that_collects);

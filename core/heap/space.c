@@ -24,6 +24,10 @@
 /* What the bookkeeping of a request takes from the system at once: a chunk of a store. */
 #define BOOKS_BYTES ((size_t)1 << 20)
 
+/* So much is left to others where it is free and addresses are limited: threads that start, loaders and mmap can't ask
+ * us for it. It is two stacks of the usual length. */
+#define OTHERS_BYTES ((size_t)16 << 20)
+
 /* So many chunks that are lent are asked for before a further range is. */
 enum { TAKE_BACK_TRIES = 64 };
 
@@ -240,6 +244,13 @@ static size_t lend_from_ranges(space *s, size_t bytes, bool is_writable)
     return lent;
 }
 
+/* As far as there is so much. Returns how many bytes. [lock] */
+static size_t lend(space *s, addresses_excess excess)
+{
+    size_t lent = lend_from_ranges(s, excess.writable_bytes, true);
+    return lent + lend_from_ranges(s, excess.all_bytes - min_size(lent, excess.all_bytes), false);
+}
+
 bool space_make_room(space *s, size_t bytes)
 {
     if (bytes > SIZE_MAX / 4)
@@ -249,10 +260,8 @@ bool space_make_room(space *s, size_t bytes)
         return false;
     size_t lent = 0;
     pthread_mutex_lock(&s->lock);
-    if (excess.all_bytes <= lendable_bytes(s, false) && excess.writable_bytes <= lendable_bytes(s, true)) {
-        lent = lend_from_ranges(s, excess.writable_bytes, true);
-        lent += lend_from_ranges(s, excess.all_bytes - min_size(lent, excess.all_bytes), false);
-    }
+    if (excess.all_bytes <= lendable_bytes(s, false) && excess.writable_bytes <= lendable_bytes(s, true))
+        lent = lend(s, excess);
     pthread_mutex_unlock(&s->lock);
     return lent > 0;
 }
@@ -302,6 +311,7 @@ static bool decay_arenas(space *s, uint64_t now_ms)
         s->to_purge = 0;
         for (uint32_t i = 0; i < count; i++)
             s->to_purge += arena_note_low(&s->ranges[i].arena);
+        lend(s, addresses_excess_with(OTHERS_BYTES));
     }
     size_t step = min_size(s->to_purge, DECAY_STEP_UNITS);
     for (uint32_t i = count; i-- > 0 && step > 0;) {
@@ -331,6 +341,7 @@ size_t space_trim(space *s)
     for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++)
         bytes += arena_purge(&s->ranges[i].arena, SIZE_MAX);
     s->to_purge = 0;
+    lend(s, addresses_excess_with(SIZE_MAX / 4)); /* that is in excess of any limit: all that can be lent */
     pthread_mutex_unlock(&s->lock);
     return bytes + large_trim(&s->large);
 }

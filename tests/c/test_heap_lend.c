@@ -253,6 +253,64 @@ static void what_cannot_be_lent_is_as_before(void)
         CHECK_EQUAL(in_limited_child((size_t)1 << 40, parts_that_the_system_refuses), 0);
 }
 
+/* ---- others, who can't ask for it: threads that start, loaders, mmap ---------------------------------------- */
+
+static bool others_find(size_t bytes)
+{
+    void *mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return mapped != MAP_FAILED && munmap(mapped, bytes) == 0;
+}
+
+/* In a child: a heap takes all that there is, and frees it. */
+static heap *heap_that_had_all(uint32_t decay_ms)
+{
+    enum { BYTES = 1000 };
+    heap *h = heap_of(space_new(16 * MIB, 32, decay_ms));
+    char *last = NULL, *object;
+    for (; (object = heap_allocate(h, BYTES)) != NULL; last = object)
+        *(char **)object = last;
+    CHECK(!others_find(8 * MIB));
+    for (; last != NULL; last = object) {
+        object = *(char **)last;
+        CHECK_OK(heap_free(h, last));
+    }
+    CHECK(!others_find(8 * MIB));
+    return h;
+}
+
+static int others_wait_for_the_decay(void)
+{
+    heap *h = heap_that_had_all(20);
+    for (int i = 0; i < 200 && !others_find(8 * MIB); i++) {
+        sleep_ms(5);
+        heap_tick(h);
+    }
+    CHECK(others_find(8 * MIB));
+    CHECK(heap_allocate(h, 1000) != NULL);
+    CHECK_HEAP(h, 1);
+    return 0;
+}
+
+static int others_wait_for_a_trim(void)
+{
+    heap *h = heap_that_had_all(1000000);
+    CHECK(heap_trim(h) > 0);
+    CHECK(others_find(space_left / 2));
+    CHECK(heap_allocate(h, 1000) != NULL);
+    CHECK_HEAP(h, 1);
+    return 0;
+}
+
+static void others_find_room_too(void)
+{
+    if (!limits_are_kept())
+        return;
+    CHECK_EQUAL(in_limited_child(128 * MIB, others_wait_for_the_decay), 0);
+    CHECK_EQUAL(in_limited_child(128 * MIB, others_wait_for_a_trim), 0);
+    CHECK_EQUAL(in_child_of_little_data(128 * MIB, others_wait_for_the_decay), 0);
+    CHECK_EQUAL(in_child_of_little_data(128 * MIB, others_wait_for_a_trim), 0);
+}
+
 int main(void)
 {
     RUN(chunks_are_lent_and_come_back);
@@ -263,5 +321,6 @@ int main(void)
     RUN(lent_chunks_come_back_last);
     RUN(all_lent_chunks_are_asked_for_at_last);
     RUN(what_cannot_be_lent_is_as_before);
+    RUN(others_find_room_too);
     return check_finish();
 }

@@ -102,6 +102,46 @@ def test_little_address_space_leaves_room_for_threads_and_libraries(mebibytes: i
     )
 
 
+AT_LAST = """
+import threading, time
+def start_at_last():
+    end = time.monotonic() + 10
+    while True:
+        thread = threading.Thread(target=lambda: [str(i) for i in range(1000)])
+        try:
+            thread.start()
+        except RuntimeError:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+            [str(i) for i in range(1000)]
+        else:
+            return thread.join()
+"""
+
+
+def test_little_address_space_leaves_room_for_threads_after_objects() -> None:
+    """Within the decay, or by a trim."""
+    program = """
+        import slabmalloc
+        for wait in (start_at_last, slabmalloc.trim):
+            assert exhaust(300) > 40 << 20
+            wait()
+            threading.Thread(target=lambda: [str(i) for i in range(1000)]).start()
+        """
+    check_limited(AT_LAST + textwrap.dedent(program), 140)
+
+
+@needs_domains
+def test_limit_that_the_program_sets_itself() -> None:
+    program = """
+        import resource
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 30,) * 2)
+        start_at_last()
+        assert len([bytes(1000) for _ in range(100_000)]) == 100_000
+        """
+    check(AT_LAST + textwrap.dedent(program))
+
+
 # ---- ulimit -d, like strict rules of overcommit: what can be written to is limited, addresses are not ----------------
 
 

@@ -122,6 +122,8 @@ static size_t reclaim(heap *h, size_t small_count, size_t medium_count)
            slabmalloc_zone_reclaim(h->view.zone, -1, HEAP_MEDIUM_PAGE_BYTES, medium_count, NULL, NULL);
 }
 
+size_t heap_reclaim(heap *h) { return reclaim(h, SIZE_MAX, SIZE_MAX); }
+
 /* ---- the sweep ------------------------------------------------------------------------------------------- */
 
 /* The heap's own slab whose page begins at `unit`, or NULL. Other heaps' records are their owners' to look at. */

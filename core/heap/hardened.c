@@ -83,10 +83,18 @@ ALWAYS_INLINE void *allocate(heap *h, size_t bytes, size_t align, size_t room)
     return (void *)b.object;
 }
 
+/* Where the system refuses, the empty slabs that the heap kept for others of their class serve this one. */
+static NOINLINE void *allocate_again(heap *h, size_t bytes, size_t align, size_t room)
+{
+    return heap_reclaim(h) > 0 ? allocate(h, bytes, align, room) : NULL;
+}
+
 void *hardened_allocate(heap *h, size_t bytes, size_t align)
 {
     void *object = LIKELY(align <= HEAP_ALIGN_BYTES) ? hardened_allocate_quickly(h, bytes) : NULL;
-    return LIKELY(object != NULL) ? object : allocate(h, bytes, align, 0);
+    if (UNLIKELY(object == NULL))
+        object = allocate(h, bytes, align, 0);
+    return LIKELY(object != NULL) ? object : allocate_again(h, bytes, align, 0);
 }
 
 /* Is a block of so many bytes known to be zero when it is served? Not in a long slot: only a part of that was looked
@@ -293,7 +301,10 @@ void *hardened_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status
         seal(h->space, &b, bytes);
         return object;
     }
-    void *moved = allocate(h, bytes, HEAP_ALIGN_BYTES, bytes > before ? room_for(bytes) : 0);
+    size_t room = bytes > before ? room_for(bytes) : 0;
+    void *moved = allocate(h, bytes, HEAP_ALIGN_BYTES, room);
+    if (UNLIKELY(moved == NULL))
+        moved = allocate_again(h, bytes, HEAP_ALIGN_BYTES, room);
     if (moved == NULL)
         return bytes <= before ? heap_left_roomy(h->space, object) : NULL;
     memcpy(moved, object, min_size(before, bytes));

@@ -314,6 +314,8 @@ void heap_tick(heap *h);
 /* Purges every empty page, and the empty OS pages inside slabs; heaps of other threads do their part in their next
  * ticks. Returns the bytes given back by now. [owner] */
 size_t heap_trim(heap *h);
+/* The pages of all its empty slabs leave at once, for the system has no more; returns how many. [owner] */
+size_t heap_reclaim(heap *h);
 /* What zone_watcher.drained tells. */
 void heap_note_drained(void *context, slab *s, bool by_others);
 /* Looks after an abandoned heap of the space that is due; false: there is none. [any thread] */

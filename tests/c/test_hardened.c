@@ -446,6 +446,27 @@ static void kept_back_until_memory_is_asked_for(void)
     space_destroy(s);
 }
 
+/* What is kept for a class that has no use for it serves another, where there is no more. */
+static void kept_slabs_serve_another_class(void)
+{
+    enum { BYTES = 300 };
+    space *s = hardened_space_new(8 * MIB);
+    heap *h = heap_of(s);
+    char *last = NULL, *object;
+    for (; (object = heap_allocate(h, BYTES)) != NULL; last = object)
+        *(char **)object = last;
+    for (; last != NULL; last = object) {
+        object = *(char **)last;
+        CHECK_OK(heap_free(h, last));
+    }
+    CHECK(space_statistics(s).resting_bytes < MIB);
+    CHECK((object = heap_allocate(h, 30000)) != NULL);
+    slabmalloc_status status = SLABMALLOC_OK;
+    CHECK((object = heap_reallocate(h, object, 60000, &status)) != NULL);
+    CHECK_HEAP(h, 1);
+    space_destroy(s);
+}
+
 /* What grows by small steps is not copied at each, and its end is watched all the same. */
 static void grows_by_small_steps(void)
 {
@@ -487,6 +508,7 @@ int main(void)
     RUN(slots_are_taken_at_random);
     RUN(freed_blocks_wait);
     RUN(kept_back_until_memory_is_asked_for);
+    RUN(kept_slabs_serve_another_class);
     RUN(grows_by_small_steps);
     return check_finish();
 }

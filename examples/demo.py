@@ -56,7 +56,7 @@ class Side:
 
     def environment(self) -> dict[str, str]:
         """Ours, less what would choose an allocator, and with what this one needs."""
-        chosen = ("LD_PRELOAD", "PYTHONMALLOC", "SLABMALLOC_")
+        chosen = ("LD_PRELOAD", "PYTHONMALLOC", "SLABMALLOC")
         return {name: value for name, value in os.environ.items() if not name.startswith(chosen)} | self.variables
 
     def median(self, key: str) -> float:

@@ -78,7 +78,7 @@ static void add_domains(text *t, const summary_figures *f)
 
 /* A line of the table of classes, or the sum of some. */
 typedef struct class_line {
-    size_t live_blocks, live_bytes, slabs, held_bytes, peak_bytes;
+    size_t live_blocks, live_bytes, slabs, mapped_bytes, peak_bytes;
     uint64_t remote_frees;
 } class_line;
 
@@ -94,7 +94,7 @@ static void add_line(class_line *sum, class_line line)
     sum->live_blocks += line.live_blocks;
     sum->live_bytes += line.live_bytes;
     sum->slabs += line.slabs;
-    sum->held_bytes += line.held_bytes;
+    sum->mapped_bytes += line.mapped_bytes;
     sum->peak_bytes += line.peak_bytes;
     sum->remote_frees += line.remote_frees;
 }
@@ -105,7 +105,7 @@ static void render_line(text *t, const char *name, class_line line)
     add_count(t, 16, line.live_blocks);
     add(t, "%12.1f", mebibytes(line.live_bytes));
     add_count(t, 9, line.slabs);
-    add(t, "%10.1f%10.1f", mebibytes(line.held_bytes), mebibytes(line.peak_bytes));
+    add(t, "%12.1f%10.1f", mebibytes(line.mapped_bytes), mebibytes(line.peak_bytes));
     add_count(t, 14, line.remote_frees);
     add(t, "\n");
 }
@@ -161,17 +161,17 @@ static size_t add_slabs(text *t, const space_stats *stats)
 
 static void add_classes(text *t, const space_stats *stats)
 {
-    add(t, "  class           live blocks    live MiB    slabs  held MiB  peak MiB  remote frees\n");
+    add(t, "  class           live blocks    live MiB    slabs  mapped MiB  peak MiB  remote frees\n");
     size_t slabs = add_slabs(t, stats);
     add(t, "  %-12s", "> 128 KiB");
     add_count(t, 16, stats->large_objects);
-    add(t, "%12.1f%9s%10.1f%10.1f%14s\n", mebibytes(stats->large_bytes), "-",
+    add(t, "%12.1f%9s%12.1f%10.1f%14s\n", mebibytes(stats->large_bytes), "-",
         mebibytes(stats->large_bytes + stats->large_resting_bytes), mebibytes(stats->large_peak_bytes), "-");
     add(t, "  %-12s", "all");
     add_count(t, 16, stats->live_objects);
     add(t, "%12.1f", mebibytes(stats->live_bytes));
     add_count(t, 9, slabs);
-    add(t, "%10.1f%10.1f", mebibytes(stats->mapped_bytes), mebibytes(stats->peak_mapped_bytes));
+    add(t, "%12.1f%10.1f", mebibytes(stats->mapped_bytes), mebibytes(stats->peak_mapped_bytes));
     add_count(t, 14, stats->remote_frees);
     add(t, "\n");
 }
@@ -199,7 +199,7 @@ static void add_process(text *t, const resident_memory *resident)
     add(t, "  process  %.1f MiB resident (PSS)", mebibytes(resident->bytes));
     if (resident->huge_bytes != 0)
         add(t, ", %.1f MiB of it in huge pages", mebibytes(resident->huge_bytes));
-    add(t, "\n");
+    add(t, "; OS pages that are mapped and were never touched take no memory\n");
 }
 
 static void add_tables(text *t, const summary_figures *f)

@@ -54,6 +54,11 @@ def test_text_names_what_json_names() -> None:
             assert f"  {label} " in text
 
 
+def test_that_no_variable_is_set_is_told() -> None:
+    is_any_set = any(name.startswith("SLABMALLOC_") for name in os.environ)
+    assert ("variables\n  none is set\n" in doctor()) != is_any_set
+
+
 def test_text_has_sizes_that_people_read() -> None:
     text = doctor(address_space=2 << 30)
     machine = json.loads(doctor("--json", address_space=2 << 30))["machine"]

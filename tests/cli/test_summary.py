@@ -32,7 +32,7 @@ def test_the_summary_is_text_on_standard_error(form: str) -> None:
     served = ["obj", "mem", "raw", *(["malloc"] if form == "preload" else [])]
     words = [row.split()[0] for row in rows if not re.match(r"  [\d,]+ (B|others) ", row)]
     assert words == ["domain", *served, "class", ">", "all", "heap,", "now", "so", "cache", "process"]
-    for word in ("served MiB", "passed MiB", "freed blocks", "live blocks", "held MiB", "peak MiB", "given back"):
+    for word in ("served MiB", "passed MiB", "freed blocks", "live blocks", "mapped MiB", "peak MiB", "given back"):
         assert word in done.stderr
 
 

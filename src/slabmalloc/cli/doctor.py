@@ -47,6 +47,8 @@ def main(arguments: Sequence[str]) -> int:
         print(title.replace("_", " "))
         for name, value in rows.items():
             print(f"  {_label(name):<30}{_text(name, value)}")
+        if not rows:
+            print("  none is set")
     return 0
 
 

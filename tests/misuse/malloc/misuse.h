@@ -11,6 +11,7 @@
 #include <dlfcn.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,16 +34,17 @@ static void (*volatile a_free)(void *) = free;
 static void *(*volatile a_malloc)(size_t) = malloc;
 static void *(*volatile a_realloc)(void *, size_t) = realloc;
 
+static char *nine[BLOCKS];
+
 /* The fifth of nine, so that its slab stays. */
 static inline char *new_block(size_t bytes)
 {
-    char *blocks[BLOCKS];
     for (int i = 0; i < BLOCKS; i++) {
-        blocks[i] = (char *)a_malloc(bytes);
-        REQUIRE(blocks[i] != NULL);
-        memset(blocks[i], 1, bytes);
+        nine[i] = (char *)a_malloc(bytes);
+        REQUIRE(nine[i] != NULL);
+        memset(nine[i], 1, bytes);
     }
-    return blocks[4];
+    return nine[4];
 }
 
 /* A function that the C library has not, or not yet. */

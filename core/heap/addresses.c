@@ -94,22 +94,22 @@ static bool read_extent(extent *has)
     return length > 0;
 }
 
-static size_t excess(size_t limit, size_t has, size_t bytes)
+static size_t excess_of(size_t limit, size_t has, size_t bytes)
 {
     return limit == SIZE_MAX || has + bytes <= limit ? 0 : has + bytes - limit;
 }
 
-addresses_excess addresses_excess_with(size_t bytes)
+bool addresses_excess_with(size_t bytes, addresses_excess *excess)
 {
     size_t all_limit = limit_of_addresses(), data_limit = limit_of_data();
     extent has;
+    *excess = (addresses_excess){.all_bytes = 0};
     if (all_limit == SIZE_MAX && data_limit == SIZE_MAX)
-        return (addresses_excess){.all_bytes = 0};
-    if (!read_extent(&has))
-        return (addresses_excess){.all_bytes = excess(all_limit, all_limit, bytes),
-                                  .writable_bytes = excess(data_limit, data_limit, bytes)};
-    return (addresses_excess){.all_bytes = excess(all_limit, has.all_count * os_page_bytes(), bytes),
-                              .writable_bytes = excess(data_limit, has.data_count * os_page_bytes(), bytes)};
+        return true;
+    bool is_told = read_extent(&has);
+    excess->all_bytes = excess_of(all_limit, is_told ? has.all_count * os_page_bytes() : all_limit, bytes);
+    excess->writable_bytes = excess_of(data_limit, is_told ? has.data_count * os_page_bytes() : data_limit, bytes);
+    return is_told;
 }
 
 int addresses_map_at(char *address, size_t bytes)

@@ -24,8 +24,8 @@ typedef struct addresses_excess {
     size_t writable_bytes; /* RLIMIT_DATA (`ulimit -d`): of private memory that can be written */
 } addresses_excess;
 
-/* With `bytes` more than it has; where the system does not tell what it has, that is all that it may have. */
-addresses_excess addresses_excess_with(size_t bytes);
+/* With `bytes` more than it has. False: the system does not tell what it has; as if that were all that it may have. */
+bool addresses_excess_with(size_t bytes, addresses_excess *excess);
 
 /* Memory that can be written, at this very address; 0, or EEXIST: something is mapped there, or why the system
  * refuses. */

@@ -78,6 +78,8 @@ size_t arena_lendable_bytes(const arena *a, bool is_writable);
 /* Lends addresses to the system until they are `bytes`: what was never handed out, then what has no memory, then what
  * rests. Returns how many. */
 size_t arena_lend(arena *a, size_t bytes, bool is_writable);
+/* The same in a short time: of what has no memory alone, and no more than some of what was ever handed out. */
+size_t arena_lend_some(arena *a, size_t bytes);
 /* One of the chunks that are lent, and that nobody has now, is free again; takes from *tries how many it asked for, to
  * zero at most. False: there is none among them, or the system refuses. */
 bool arena_take_back(arena *a, size_t *tries);

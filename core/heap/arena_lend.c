@@ -10,6 +10,8 @@
 #include "heap/arena_sets.h"
 #include "slab/pager.h"
 
+#define SOME_BYTES ((size_t)16 << 20)
+
 static char *chunk_address(const arena *a, size_t chunk) { return (char *)a->base + chunk * ARENA_CHUNK_BYTES; }
 
 /* The first of the chunks that are addresses and no more. */
@@ -75,6 +77,14 @@ size_t arena_lend(arena *a, size_t bytes, bool is_writable)
         lent += lend_free(a, bytes - lent, is_resting);
     a->spare_low = min_size(a->spare_low, a->spare_count);
     return lent;
+}
+
+size_t arena_lend_some(arena *a, size_t bytes)
+{
+    if (a->is_huge)
+        return 0;
+    size_t lent = lend_unused(a, bytes);
+    return lent + lend_free(a, min_size(bytes - min_size(lent, bytes), SOME_BYTES), false);
 }
 
 /* ---- they come back -------------------------------------------------------------------------------------- */

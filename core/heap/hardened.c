@@ -86,7 +86,7 @@ ALWAYS_INLINE void *allocate(heap *h, size_t bytes, size_t align, size_t room)
 /* Where the system refuses, the empty slabs that the heap kept for others of their class serve this one. */
 static NOINLINE void *allocate_again(heap *h, size_t bytes, size_t align, size_t room)
 {
-    return heap_reclaim(h) > 0 ? allocate(h, bytes, align, room) : NULL;
+    return bytes <= HEAP_MEDIUM_BYTES && heap_reclaim(h) > 0 ? allocate(h, bytes, align, room) : NULL;
 }
 
 void *hardened_allocate(heap *h, size_t bytes, size_t align)

@@ -205,10 +205,14 @@ void space_give_page(space *s, void *page, size_t page_bytes)
     arena_give(&r->arena, page, page_bytes);
     /* When a chunk too many rests, as much goes, or twice the page: so no burst of frees is followed by a long pause,
      * and the system is not called for each page. */
-    size_t bound = max_size(s->options.rest_bound_bytes / ARENA_UNIT_BYTES, r->arena.in_use_count / 8);
-    if (r->arena.spare_count >= bound + ARENA_CHUNK_UNITS)
-        arena_purge(&r->arena, min_size(r->arena.spare_count - bound,
-                                        max_size(ARENA_CHUNK_UNITS, 2 * page_bytes / ARENA_UNIT_BYTES)));
+    size_t in_use = 0, spare = 0;
+    for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++) {
+        in_use += s->ranges[i].arena.in_use_count;
+        spare += s->ranges[i].arena.spare_count;
+    }
+    size_t bound = max_size(s->options.rest_bound_bytes / ARENA_UNIT_BYTES, in_use / 8);
+    if (spare >= bound + ARENA_CHUNK_UNITS)
+        arena_purge(&r->arena, min_size(spare - bound, max_size(ARENA_CHUNK_UNITS, 2 * page_bytes / ARENA_UNIT_BYTES)));
     atomic_fetch_sub_explicit(&s->in_use_bytes, page_bytes, memory_order_relaxed);
     if (s->options.decay_ms == 0)
         arena_purge(&r->arena, SIZE_MAX);
@@ -251,16 +255,44 @@ static size_t lend(space *s, addresses_excess excess)
     return lent + lend_from_ranges(s, excess.all_bytes - min_size(lent, excess.all_bytes), false);
 }
 
+/* Is there what the process would pass its limits by, but for `bytes`? Else nobody gains, and nothing comes back.
+ * [lock] */
+static bool can_lend(const space *s, addresses_excess excess, size_t bytes)
+{
+    return excess.all_bytes <= lendable_bytes(s, false) + bytes &&
+           excess.writable_bytes <= lendable_bytes(s, true) + bytes;
+}
+
+/* To others, who find no addresses any more: some of them, or after a trim all that there are. [lock] */
+static void leave_some(space *s)
+{
+    addresses_excess excess;
+    if (!addresses_excess_with(OTHERS_BYTES, &excess) || !can_lend(s, excess, OTHERS_BYTES))
+        return;
+    uint32_t i = atomic_load_explicit(&s->range_count, memory_order_relaxed);
+    for (size_t lent = 0; lent < excess.all_bytes && i-- > 0;)
+        lent += arena_lend_some(&s->ranges[i].arena, excess.all_bytes - lent);
+}
+
+static void leave_all(space *s)
+{
+    addresses_excess excess;
+    size_t bytes = SIZE_MAX / 4; /* in excess of any limit that there is */
+    if (addresses_excess_with(bytes, &excess) && can_lend(s, excess, bytes))
+        lend(s, excess);
+}
+
 bool space_make_room(space *s, size_t bytes)
 {
     if (bytes > SIZE_MAX / 4)
         return false;
-    addresses_excess excess = addresses_excess_with(bytes + BOOKS_BYTES);
+    addresses_excess excess;
+    addresses_excess_with(bytes + BOOKS_BYTES, &excess);
     if (excess.all_bytes == 0 && excess.writable_bytes == 0)
         return false;
     size_t lent = 0;
     pthread_mutex_lock(&s->lock);
-    if (excess.all_bytes <= lendable_bytes(s, false) && excess.writable_bytes <= lendable_bytes(s, true))
+    if (can_lend(s, excess, 0))
         lent = lend(s, excess);
     pthread_mutex_unlock(&s->lock);
     return lent > 0;
@@ -307,11 +339,11 @@ static bool decay_arenas(space *s, uint64_t now_ms)
 {
     uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
     if (now_ms >= s->next_decay_ms) {
-        s->next_decay_ms = now_ms + s->options.decay_ms / 2;
+        s->next_decay_ms = now_ms + max_size(s->options.decay_ms / 2, 1);
         s->to_purge = 0;
         for (uint32_t i = 0; i < count; i++)
             s->to_purge += arena_note_low(&s->ranges[i].arena);
-        lend(s, addresses_excess_with(OTHERS_BYTES));
+        leave_some(s);
     }
     size_t step = min_size(s->to_purge, DECAY_STEP_UNITS);
     for (uint32_t i = count; i-- > 0 && step > 0;) {
@@ -341,7 +373,7 @@ size_t space_trim(space *s)
     for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++)
         bytes += arena_purge(&s->ranges[i].arena, SIZE_MAX);
     s->to_purge = 0;
-    lend(s, addresses_excess_with(SIZE_MAX / 4)); /* that is in excess of any limit: all that can be lent */
+    leave_all(s);
     pthread_mutex_unlock(&s->lock);
     return bytes + large_trim(&s->large);
 }

@@ -307,8 +307,54 @@ static void others_find_room_too(void)
         return;
     CHECK_EQUAL(in_limited_child(128 * MIB, others_wait_for_the_decay), 0);
     CHECK_EQUAL(in_limited_child(128 * MIB, others_wait_for_a_trim), 0);
-    CHECK_EQUAL(in_child_of_little_data(128 * MIB, others_wait_for_the_decay), 0);
     CHECK_EQUAL(in_child_of_little_data(128 * MIB, others_wait_for_a_trim), 0);
+}
+
+/* A limit below what others have: nothing that the heap could give would help them, and nothing would come back. */
+static int nobody_gains(int resource, bool is_trimmed)
+{
+    enum { COUNT = 20000, BYTES = 1000 };
+    heap *h = heap_of(space_new(64 * MIB, 1, is_trimmed ? 1000000 : 10));
+    char *others = mmap(NULL, 256 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(others != MAP_FAILED);
+    char *last = NULL, *object;
+    for (int i = 0; i < COUNT; i++, last = object) {
+        REQUIRE((object = heap_allocate(h, BYTES)) != NULL);
+        *(char **)object = last;
+    }
+    for (; last != NULL; last = object) {
+        object = *(char **)last;
+        CHECK_OK(heap_free(h, last));
+    }
+    struct rlimit limit;
+    REQUIRE(getrlimit(resource, &limit) == 0);
+    limit.rlim_cur = 64 * MIB;
+    REQUIRE(setrlimit(resource, &limit) == 0);
+    for (int i = 0; i < 20; i++) {
+        sleep_ms(4);
+        heap_tick(h);
+    }
+    if (is_trimmed)
+        CHECK(heap_trim(h) > 0);
+    CHECK_EQUAL(h->space->ranges[0].arena.lent_count, 0);
+    for (int i = 0; i < COUNT; i++)
+        REQUIRE(heap_allocate(h, BYTES) != NULL);
+    return 0;
+}
+
+static int nobody_gains_addresses_by_a_tick(void) { return nobody_gains(RLIMIT_AS, false); }
+static int nobody_gains_addresses_by_a_trim(void) { return nobody_gains(RLIMIT_AS, true); }
+static int nobody_gains_memory_by_a_tick(void) { return nobody_gains(RLIMIT_DATA, false); }
+static int nobody_gains_memory_by_a_trim(void) { return nobody_gains(RLIMIT_DATA, true); }
+
+static void what_helps_nobody_is_kept(void)
+{
+    if (!limits_are_kept())
+        return;
+    CHECK_EQUAL(in_limited_child((size_t)1 << 40, nobody_gains_addresses_by_a_tick), 0);
+    CHECK_EQUAL(in_limited_child((size_t)1 << 40, nobody_gains_addresses_by_a_trim), 0);
+    CHECK_EQUAL(in_limited_child((size_t)1 << 40, nobody_gains_memory_by_a_tick), 0);
+    CHECK_EQUAL(in_limited_child((size_t)1 << 40, nobody_gains_memory_by_a_trim), 0);
 }
 
 int main(void)
@@ -322,5 +368,6 @@ int main(void)
     RUN(all_lent_chunks_are_asked_for_at_last);
     RUN(what_cannot_be_lent_is_as_before);
     RUN(others_find_room_too);
+    RUN(what_helps_nobody_is_kept);
     return check_finish();
 }

@@ -105,7 +105,7 @@ static size_t sweep_slab(heap *h, range *r, slab *s)
     if (!s->has_purged) /* nothing is known to be purged still */
         for (size_t unit = 0; unit < page_bytes / ARENA_UNIT_BYTES; unit++)
             w.purged[unit] = 0;
-    s->has_purged = s != s->sc->current;
+    s->has_purged = s != sc_current(s->sc);
     for (size_t i = 0, end; i < page_bytes / w.os_bytes; i = end + 1) {
         for (end = i; end < page_bytes / w.os_bytes && is_purgeable(&w, end); end++)
             ;
@@ -139,7 +139,7 @@ static size_t visit(heap *h, range *r, size_t unit)
     slab *s = own_slab_at(h, r, unit);
     if (s == NULL)
         return 0;
-    bool is_current = s == s->sc->current;
+    bool is_current = s == sc_current(s->sc);
     if (!is_current && s->list == SLAB_FULL)
         return 0;
     uint16_t count = (uint16_t)(s->sc->geometry.capacity - sc_live(s->sc, s));
@@ -266,7 +266,7 @@ static void trim_own(heap *h)
         range *r = &h->space->ranges[i];
         for (size_t unit = 0; unit < units_in_use(r); unit++) {
             slab *s = own_slab_at(h, r, unit);
-            if (s != NULL && (s == s->sc->current || s->list < SLAB_BANDS))
+            if (s != NULL && (s == sc_current(s->sc) || s->list < SLAB_BANDS))
                 sweep_slab(h, r, s);
         }
     }

@@ -312,8 +312,8 @@ slabmalloc_status heap_release(heap *h, void *object)
     if (s == NULL || s->sc->zone != h->view.zone)
         return heap_release_remote(h->space, object);
     uintptr_t offset = (uintptr_t)object - slab_page(s);
-    return s != s->sc->current ? sc_free_in_listed(s->sc, s, offset)
-                               : sc_free_in_current(s->sc, (uintptr_t)object, offset);
+    return s != sc_current(s->sc) ? sc_free_in_listed(s->sc, s, offset)
+                                  : sc_free_in_current(s->sc, (uintptr_t)object, offset);
 }
 
 slabmalloc_status heap_free(heap *h, void *object)

@@ -239,7 +239,7 @@ ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object, bool lags)
         return true;
     }
     word_add(&s->summary, at); /* whether it was or not: nobody could predict that branch */
-    if (!lags && s == sc->current) {
+    if (!lags && s == sc_current(sc)) {
         if (UNLIKELY(object < sc->next)) /* NO_SLOT too */
             sc_cursor_set(sc, w, at);
         return true;

@@ -19,7 +19,7 @@ static heap_place in_slab(const slab *s, uintptr_t address)
         .slot_index = index,
         .capacity = g->capacity,
         .live_count = g->capacity - min_size(free_count, g->capacity),
-        .is_current = s->sc->current == s,
+        .is_current = sc_current(s->sc) == s,
     };
 }
 

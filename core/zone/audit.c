@@ -25,14 +25,14 @@ static void audit_slab(void *context, slab *s)
     a->slabs++;
     fail_unless(a, s->sc == sc, "a slab is on a list of another class");
     fail_unless(a, registry_find(&sc->zone->registry, slab_page(s)) == s, "a slab is not in the registry");
-    bool is_starting = s == sc->current && sc->is_starting;
+    bool is_starting = s == sc_current(sc) && sc->is_starting;
     uint64_t whole = local_summary(s->local, g);
     fail_unless(a, ((s->summary ^ whole) & ~(is_starting ? word_bit(0) : 0)) == 0 && (s->summary & ~whole) == 0,
                 "a slab's summary is not that of its words");
     fail_unless(a, slab_is_valid(s, g), "a slab's bitsets or trailer are not valid");
     fail_unless(a, !slab_is_deep(g) || atomic_load_explicit(&s->attention, memory_order_relaxed) != 0,
                 "a free would miss the levels of a deep slab");
-    if (s == sc->current)
+    if (s == sc_current(sc))
         return;
     uint32_t count = bitset_count(&g->shape, s->local);
     fail_unless(a, s->list < SLAB_LISTS && slab_free_count(s, g) == count,
@@ -49,7 +49,7 @@ static void audit_slab(void *context, slab *s)
 static void audit_cursor(auditing *a)
 {
     const slabmalloc_sc *sc = a->sc;
-    const slab *s = sc->current;
+    const slab *s = sc_current(sc);
     if (s == NULL) {
         fail_unless(a, sc->next == NO_SLOT && sc->current_page == NO_PAGE, "there is a cursor, but no current slab");
         return;

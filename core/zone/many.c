@@ -95,7 +95,7 @@ slabmalloc_status sc_deallocate_many(slabmalloc_sc *sc, void *const *objects, si
     bool is_in_current = false;
     for (size_t i = 0; i < count; i++) {
         slab *s = find(sc, &last, (uintptr_t)objects[i] & sc->page_mask);
-        if (s == sc->current)
+        if (s == sc_current(sc))
             is_in_current = true;
         else if (--s->room == 0)
             sc_relist(sc, s);

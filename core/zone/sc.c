@@ -87,7 +87,7 @@ static void relist(slabmalloc_sc *sc, slab *s, uint32_t free_count, bool by_othe
 
 slabmalloc_status sc_relist(slabmalloc_sc *sc, slab *s)
 {
-    if (s == sc->current) { /* so many frees later */
+    if (s == sc_current(sc)) { /* so many frees later */
         s->room = CURRENT_ROOM;
         return SLABMALLOC_OK;
     }
@@ -105,7 +105,7 @@ static void cursor_end(slabmalloc_sc *sc)
 
 void sc_seek_lowest(slabmalloc_sc *sc)
 {
-    size_t at = local_first_word(sc->current_local, sc->current->summary, &sc->geometry);
+    size_t at = local_first_word(sc->current_local, sc_current(sc)->summary, &sc->geometry);
     if (at == SIZE_MAX)
         cursor_end(sc);
     else
@@ -114,7 +114,8 @@ void sc_seek_lowest(slabmalloc_sc *sc)
 
 static NOINLINE void *advance_deep(slabmalloc_sc *sc, void *object)
 {
-    local_lower(sc->current_local, &sc->current->summary, &sc->geometry, (size_t)(sc->next_word - sc->current_local));
+    local_lower(sc->current_local, &sc_current(sc)->summary, &sc->geometry,
+                (size_t)(sc->next_word - sc->current_local));
     sc_seek_lowest(sc);
     return object;
 }
@@ -136,8 +137,9 @@ void *sc_advance(slabmalloc_sc *sc, void *object)
         return advance_deep(sc, object);
     word *local = sc->current_local;
     size_t at = (size_t)(sc->next_word - local);
-    uint64_t summary = sc->current->summary & ~word_bit(at);
-    sc->current->summary = summary;
+    slab *current = sc_current(sc);
+    uint64_t summary = current->summary & ~word_bit(at);
+    current->summary = summary;
     if (summary != 0) {
         at = word_after(sc, summary, at);
         sc_cursor_set(sc, &local[at], at);
@@ -158,7 +160,7 @@ static void start_at_random(slabmalloc_sc *sc, const slab_geometry *g)
     size_t slot = slots - 1 - (size_t)(random_next(&sc->zone->random_state) >> 32) % reach;
     sc->is_starting = true;
     sc->start_bits = word_get(sc->current_local) & UINT64_MAX << slot;
-    sc->current->summary &= ~word_bit(0);
+    sc_current(sc)->summary &= ~word_bit(0);
     cursor_end(sc);
 }
 
@@ -175,7 +177,7 @@ static void *allocate_at_start(slabmalloc_sc *sc)
     bits &= ~(left & (0 - left));
     word_set(w, bits);
     if (bits == 0)
-        local_lower(sc->current_local, &sc->current->summary, &sc->geometry, 0);
+        local_lower(sc->current_local, &sc_current(sc)->summary, &sc->geometry, 0);
     if (sc->start_bits == 0)
         sc_seek_lowest(sc);
     return (void *)(sc->current_page + word_lowest(left) * sc->object_bytes);
@@ -185,7 +187,7 @@ static void *allocate_at_start(slabmalloc_sc *sc)
 static void end_start(slabmalloc_sc *sc)
 {
     sc->is_starting = false;
-    slab_summarize(sc->current, &sc->geometry);
+    slab_summarize(sc_current(sc), &sc->geometry);
     sc_seek_lowest(sc);
 }
 
@@ -196,7 +198,7 @@ static void current_set(slabmalloc_sc *sc, slab *s)
     s->list = SLAB_CURRENT;
     s->room = CURRENT_ROOM;
     s->has_purged = false;
-    sc->current = s;
+    atomic_store_explicit(&sc->current, s, memory_order_relaxed);
     sc->current_page = slab_page(s);
     sc->current_local = s->local;
     if (is_starting)
@@ -207,8 +209,8 @@ static void current_set(slabmalloc_sc *sc, slab *s)
 
 static void current_clear(slabmalloc_sc *sc)
 {
-    set_free_count(&sc->geometry, sc->current, bitset_count(&sc->geometry.shape, sc->current_local));
-    sc->current = NULL;
+    set_free_count(&sc->geometry, sc_current(sc), bitset_count(&sc->geometry.shape, sc->current_local));
+    atomic_store_explicit(&sc->current, NULL, memory_order_relaxed);
     sc->is_starting = false;
     sc->start_bits = 0;
     sc->current_page = NO_PAGE;
@@ -226,7 +228,7 @@ void sc_add(slabmalloc_sc *sc, slab *s)
 
 static slab *sc_leave(slabmalloc_sc *sc, slab *s)
 {
-    if (s == sc->current)
+    if (s == sc_current(sc))
         current_clear(sc);
     else
         list_remove(sc, s);
@@ -240,20 +242,20 @@ static slab *sc_leave(slabmalloc_sc *sc, slab *s)
 uint32_t sc_live(const slabmalloc_sc *sc, const slab *s)
 {
     const slab_geometry *g = &sc->geometry;
-    return g->capacity - (s == sc->current ? bitset_count(&g->shape, s->local) : slab_free_count(s, g));
+    return g->capacity - (s == sc_current(sc) ? bitset_count(&g->shape, s->local) : slab_free_count(s, g));
 }
 
 slab *sc_remove_empty(slabmalloc_sc *sc)
 {
     slab *s = sc->lists[SLAB_EMPTY];
-    if (s == NULL && sc->current != NULL && sc_live(sc, sc->current) == 0)
-        s = sc->current;
+    if (s == NULL && sc_current(sc) != NULL && sc_live(sc, sc_current(sc)) == 0)
+        s = sc_current(sc);
     return s == NULL ? NULL : sc_leave(sc, s);
 }
 
 slab *sc_remove_any(slabmalloc_sc *sc)
 {
-    slab *s = sc->current;
+    slab *s = sc_current(sc);
     for (int list = 0; s == NULL && list < SLAB_CHAINS; list++)
         s = sc->lists[list];
     return s == NULL ? NULL : sc_leave(sc, s);
@@ -261,8 +263,8 @@ slab *sc_remove_any(slabmalloc_sc *sc)
 
 void sc_for_each(const slabmalloc_sc *sc, void (*visit)(void *context, slab *s), void *context)
 {
-    if (sc->current != NULL)
-        visit(context, sc->current);
+    if (sc_current(sc) != NULL)
+        visit(context, sc_current(sc));
     for (int list = 0; list < SLAB_CHAINS; list++)
         for (slab *s = sc->lists[list], *next; s != NULL; s = next) {
             next = s->next;
@@ -272,7 +274,7 @@ void sc_for_each(const slabmalloc_sc *sc, void (*visit)(void *context, slab *s),
 
 void sc_note_collected(slabmalloc_sc *sc, slab *s, uint32_t count)
 {
-    if (s == sc->current) {
+    if (s == sc_current(sc)) {
         sc_seek_lowest(sc);
         return;
     }
@@ -347,7 +349,7 @@ void *sc_allocate_slow(slabmalloc_sc *sc)
         if (object != NULL)
             return object;
     }
-    if (sc->current != NULL)
+    if (sc_current(sc) != NULL)
         sc_seek_lowest(sc);
     if (sc->next == NO_SLOT)
         remote_collect(sc);
@@ -359,9 +361,9 @@ void *sc_allocate_slow(slabmalloc_sc *sc)
             return NULL;
         ASSERT(sc->next == NO_SLOT); /* a pager does not use the zone that it serves */
         list_remove(sc, chosen);
-        if (sc->current != NULL) {
-            ASSERT(sc->current->summary == 0);
-            list_push(sc, sc->current, 0);
+        if (sc_current(sc) != NULL) {
+            ASSERT(sc_current(sc)->summary == 0);
+            list_push(sc, sc_current(sc), 0);
         }
         current_set(sc, chosen);
     }
@@ -388,7 +390,7 @@ slabmalloc_status sc_free_away_from_home(slabmalloc_sc *sc, uintptr_t object)
 
 slabmalloc_status sc_free_while_pending(slabmalloc_sc *sc, uintptr_t object, size_t index)
 {
-    if (bitset_has(slab_remote(sc->current, &sc->geometry), index))
+    if (bitset_has(slab_remote(sc_current(sc), &sc->geometry), index))
         return SLABMALLOC_FREE_DOUBLE;
     word *w = &sc->current_local[index / WORD_BITS];
     uint64_t old = word_get(w);
@@ -404,7 +406,7 @@ slabmalloc_status sc_free_while_pending(slabmalloc_sc *sc, uintptr_t object, siz
 
 slabmalloc_status sc_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, size_t index)
 {
-    local_raise(sc->current_local, &sc->current->summary, &sc->geometry, index / WORD_BITS);
+    local_raise(sc->current_local, &sc_current(sc)->summary, &sc->geometry, index / WORD_BITS);
     if (object < sc->next) /* NO_SLOT too */
         sc_cursor_set(sc, &sc->current_local[index / WORD_BITS], index / WORD_BITS);
     return SLABMALLOC_OK;

@@ -71,11 +71,11 @@ struct slabmalloc_sc {
     uintptr_t offset_mask; /* the rest of an address on a page of this class */
     slab_geometry geometry;
 
-    slab *current;
-    uint32_t index;      /* of the class */
-    uint32_t bands;      /* bit b: lists[b] has a slab */
-    uint32_t forks;      /* zone.forks, when it was last looked at */
-    uint64_t start_bits; /* random start */
+    slab *_Atomic current; /* who inspects a slab reads it without owning it */
+    uint32_t index;        /* of the class */
+    uint32_t bands;        /* bit b: lists[b] has a slab */
+    uint32_t forks;        /* zone.forks, when it was last looked at */
+    uint64_t start_bits;   /* random start */
     bool random_start, is_starting;
     slab *lists[SLAB_CHAINS]; /* fronts */
     slab *backs[SLAB_BANDS];  /* of a band that is not empty */
@@ -90,6 +90,11 @@ struct slabmalloc_sc {
 
 _Static_assert(offsetof(slabmalloc_sc, zone) == CACHE_LINE_BYTES, "the hot line");
 _Static_assert(offsetof(slabmalloc_sc, geometry.object_bytes) == 2 * CACHE_LINE_BYTES, "the line that never changes");
+
+ALWAYS_INLINE slab *sc_current(const slabmalloc_sc *sc)
+{
+    return atomic_load_explicit(&sc->current, memory_order_relaxed);
+}
 
 void sc_init(slabmalloc_sc *sc, struct slabmalloc_zone *zone, uint32_t index, const slab_geometry *geometry);
 

@@ -134,7 +134,7 @@ static void quick_frees_leave_the_cursor(void)
     CHECK_POINTER(heap_allocate(h, BYTES), page + (size_t)900 * BYTES);
     own->room = 1; /* after very many frees */
     free_quickly(h, page);
-    CHECK_POINTER(own->sc->current, own);
+    CHECK_POINTER(sc_current(own->sc), own);
     CHECK_POINTER(heap_allocate(h, BYTES), page);
     CHECK((size_t)((char *)heap_allocate(h, BYTES) - page) >= HEAP_PAGE_BYTES);
     CHECK_HEAP(h, CAPACITY + 1);

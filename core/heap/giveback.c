@@ -3,8 +3,8 @@
  * How a heap gives memory back, floor 3.
  *
  * A slab that becomes empty leaves its class at once (that of a hardened heap in the sweep's next round), unless it is
- * the only one there with a free slot; its page rests in the space, which purges what was not needed for a while
- * (space.c). Slabs with some free slots are swept:
+ * the only one there with a free slot: then when another class wants a page (recall_page in heap.c). Its page rests in
+ * the space, which purges what was not needed for a while (space.c). Slabs with some free slots are swept:
  * heap_tick, which the callers owe the heap now and then, visits some in the order of their addresses, and purges the
  * OS pages without a live object in those that have not changed since the visit before. A round of visits begins half a
  * decay after the one before, at the earliest; when SWEEP_ROUNDS have gone by since a slab drained, one and a half. In
@@ -200,6 +200,7 @@ static bool sweep(heap *h, uint64_t now_ms)
         h->visits_left =
             h->space->huge.is_wanted ? 0 : all_units(h->space); /* OS pages of huge ones don't go by themselves */
         h->collects_left = zone_sc_count(h->view.zone);
+        h->recalls_left = HEAP_RECALLS;
         h->is_reclaiming = keeps_empty_slabs(h);
     }
     if (h->collects_left > 0)

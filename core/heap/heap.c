@@ -34,9 +34,34 @@ static bool guard_end(const heap *h, void *page, size_t page_bytes, bool is_guar
     return bytes == 0 || is_left_out || os_guard((char *)page + page_bytes - bytes, bytes, is_guard) == 0;
 }
 
+enum { RECALL_SLABS = 256 };
+
+static bool is_idle(const slabmalloc_sc *sc)
+{
+    const slab *s = sc_current(sc);
+    return sc->pages == 1 && s != NULL && sc_live(sc, s) == 0;
+}
+
+/* The page of a class whose only slab is empty rests, and is the next to be taken. So the blocks of a moment, of many
+ * sizes one after another, as of a program that reads its modules, share what memory they touch. As long as the heap is
+ * small: a large one neither gains by it nor wants to look at each class for each page. */
+static void recall_page(heap *h, size_t page_bytes)
+{
+    slabmalloc_zone *zone = h->view.zone;
+    if (h->recalls_left == 0 || zone->registry.count > RECALL_SLABS || h->hardened != NULL)
+        return;
+    for (uint32_t i = 0; i < zone_sc_count(zone); i++)
+        if (zone->sc[i].geometry.page_bytes == page_bytes && is_idle(&zone->sc[i])) {
+            h->recalls_left--;
+            slabmalloc_zone_reclaim(zone, (int)zone->sc[i].index, page_bytes, 1, NULL, NULL);
+            return;
+        }
+}
+
 static void *page_allocate(void *context, size_t page_bytes)
 {
     heap *h = context;
+    recall_page(h, page_bytes);
     void *page = space_take_page(h->space, page_bytes);
     if (page == NULL)
         return NULL;
@@ -143,6 +168,7 @@ static heap *heap_new_in(store *books, space *s, bool is_nothing)
         .view = {.base = first->arena.base, .slabs = first->slabs},
         .space = s,
         .is_nothing = is_nothing,
+        .recalls_left = HEAP_RECALLS,
         .is_busy = is_nothing, /* it gives nothing back: it has no memory */
     };
     for (int i = 0; i < HEAP_TALLIES; i++)
@@ -241,7 +267,7 @@ void heap_keep_order(heap *h)
     slabmalloc_zone *zone = h->view.zone;
     zone->cursors_lag = false;
     for (uint32_t i = 0; i < zone_sc_count(zone); i++)
-        if (zone->sc[i].current != NULL)
+        if (sc_current(&zone->sc[i]) != NULL)
             sc_seek_lowest(&zone->sc[i]);
 }
 

@@ -296,8 +296,8 @@ static void a_heap_that_is_tended_is_not_adopted(void)
     the_space = space_new(RESERVE_LEAST, 1, 1000);
     heap *abandoned = heap_of(the_space), *other = heap_of(the_space);
     abandoned->owner = 4711;
-    CHECK_OK(heap_free(abandoned, heap_allocate(abandoned, 64)));
     CHECK(heap_allocate(abandoned, 128) != NULL); /* else it would end */
+    CHECK_OK(heap_free(abandoned, heap_allocate(abandoned, 64)));
     release = abandoned->view.zone->pager.release;
     abandoned->view.zone->pager.release = open_and_release;
     heap_abandon(abandoned);

@@ -219,7 +219,7 @@ static void one_after_the_other_grows(void)
         if (!CHECK(l->resting_bytes < BYTES + HEAP_MEDIUM_BYTES))
             printf("%zu bytes rest after %d rounds\n", l->resting_bytes, round + 1);
     }
-    CHECK(l->reused_count >= ROUNDS - 1);
+    CHECK(l->reused_count >= ROUNDS - 4); /* the memory of some paid for pages of medium objects */
     CHECK_HEAP(h, 0);
     heap_destroy(h);
 }

@@ -42,27 +42,36 @@ static bool is_idle(const slabmalloc_sc *sc)
     return sc->pages == 1 && s != NULL && sc_live(sc, s) == 0;
 }
 
-/* The page of a class whose only slab is empty rests, and is the next to be taken. So the blocks of a moment, of many
- * sizes one after another, as of a program that reads its modules, share what memory they touch. As long as the heap is
- * small: a large one neither gains by it nor wants to look at each class for each page. */
-static void recall_page(heap *h, size_t page_bytes)
+static void keep_page(void *context, void *page, size_t page_bytes)
+{
+    (void)page_bytes;
+    *(void **)context = page;
+}
+
+/* The page of a class whose only slab is empty; NULL: there is none. So the blocks of a moment, of many sizes one after
+ * another, as of a program that reads its modules, share what memory they touch. As to small pages, as long as the heap
+ * is small: a large one neither gains by it nor wants to look at each class for each page. */
+static void *recall_page(heap *h, size_t page_bytes)
 {
     slabmalloc_zone *zone = h->view.zone;
-    if (h->recalls_left == 0 || zone->registry.count > RECALL_SLABS || h->hardened != NULL)
-        return;
-    for (uint32_t i = 0; i < zone_sc_count(zone); i++)
-        if (zone->sc[i].geometry.page_bytes == page_bytes && is_idle(&zone->sc[i])) {
-            h->recalls_left--;
-            slabmalloc_zone_reclaim(zone, (int)zone->sc[i].index, page_bytes, 1, NULL, NULL);
-            return;
-        }
+    void *page = NULL;
+    bool is_large = page_bytes == HEAP_PAGE_BYTES && zone->registry.count > RECALL_SLABS;
+    if (h->recalls_left == 0 || is_large || h->hardened != NULL)
+        return NULL;
+    for (uint32_t i = 0; page == NULL && i < zone_sc_count(zone); i++)
+        if (zone->sc[i].geometry.page_bytes == page_bytes && is_idle(&zone->sc[i]))
+            slabmalloc_zone_reclaim(zone, (int)zone->sc[i].index, page_bytes, 1, keep_page, &page);
+    h->recalls_left -= page != NULL;
+    return page;
 }
 
 static void *page_allocate(void *context, size_t page_bytes)
 {
     heap *h = context;
-    recall_page(h, page_bytes);
-    void *page = space_take_page(h->space, page_bytes);
+    void *page = recall_page(h, page_bytes);
+    if (page != NULL)
+        return page;
+    page = space_take_page(h->space, page_bytes);
     if (page == NULL)
         return NULL;
     if (UNLIKELY(atomic_load_explicit(&h->space->has_traps, memory_order_relaxed)) &&

@@ -5,10 +5,10 @@
  * A slab that becomes empty leaves its class at once (that of a hardened heap in the sweep's next round), unless it is
  * the only one there with a free slot: then it leaves when another class wants its page (recall_page in heap.c). Else
  * the page rests in the space, which purges what was not needed for a while (space.c). Slabs with some free slots are
- * swept: heap_tick, which the callers owe the heap now and then, visits some in the order of their addresses, and purges
- * the OS pages without a live object in those that have not changed since the visit before. A round of visits begins
- * half a decay after the one before, at the earliest; when SWEEP_ROUNDS have gone by since a slab drained, one and a
- * half. In huge pages nothing is swept: no memory would become free by it.
+ * swept: heap_tick, which the callers owe the heap now and then, visits some in the order of their addresses, and
+ * purges the OS pages without a live object in those that have not changed since the visit before. A round of visits
+ * begins half a decay after the one before, at the earliest; when SWEEP_ROUNDS have gone by since a slab drained, one
+ * and a half. In huge pages nothing is swept: no memory would become free by it.
  *
  * No tick takes long: it ends when a millisecond has passed, and a step of it is a fraction of that.
  *

@@ -3,12 +3,12 @@
  * How a heap gives memory back, floor 3.
  *
  * A slab that becomes empty leaves its class at once (that of a hardened heap in the sweep's next round), unless it is
- * the only one there with a free slot: then it leaves when another class wants its page (recall_page in heap.c). Else
- * the page rests in the space, which purges what was not needed for a while (space.c). Slabs with some free slots are
- * swept: heap_tick, which the callers owe the heap now and then, visits some in the order of their addresses, and
- * purges the OS pages without a live object in those that have not changed since the visit before. A round of visits
- * begins half a decay after the one before, at the earliest; when SWEEP_ROUNDS have gone by since a slab drained, one
- * and a half. In huge pages nothing is swept: no memory would become free by it.
+ * the only one there with a free slot; its page rests in the space, which purges what was not needed for a while
+ * (space.c). The only slab of a class leaves when another class gets its page (recall_page in heap.c). Slabs with some
+ * free slots are swept: heap_tick, which the callers owe the heap now and then, visits some in the order of their
+ * addresses, and purges the OS pages without a live object in those that have not changed since the visit before. A
+ * round of visits begins half a decay after the one before, at the earliest; when SWEEP_ROUNDS have gone by since a
+ * slab drained, one and a half. In huge pages nothing is swept: no memory would become free by it.
  *
  * No tick takes long: it ends when a millisecond has passed, and a step of it is a fraction of that.
  *
@@ -21,7 +21,7 @@
  *   2. A page leaves when all its slots are in `local`: then no freer touches the slab any more (5. in remote.h). Its
  *      table entry is cleared before the page goes back; the next owner writes his after he has taken it, and before
  *      he hands an object out. The page goes and comes under space.lock, whose release and acquire order the two
- *      writes.
+ *      writes; where it goes from class to class of one heap, both are its owner's.
  *   3. slab.has_purged and the OS page's bit in range.purged  =>  it has no memory: allocations come from the current
  *      slab alone, and has_purged is false from when a slab becomes current.
  *   4. Nothing stays. What others freed is on a stack (3. in remote.h), each round of a heap collects all of its
@@ -200,7 +200,10 @@ static bool sweep(heap *h, uint64_t now_ms)
         h->visits_left =
             h->space->huge.is_wanted ? 0 : all_units(h->space); /* OS pages of huge ones don't go by themselves */
         h->collects_left = zone_sc_count(h->view.zone);
-        h->recalls_left = HEAP_RECALLS;
+        if (now_ms >= h->next_looks_ms) {
+            h->next_looks_ms = now_ms + HEAP_LOOKS_MS;
+            h->looks_left[0] = h->looks_left[1] = HEAP_LOOKS;
+        }
         h->is_reclaiming = keeps_empty_slabs(h);
     }
     if (h->collects_left > 0)

@@ -34,8 +34,6 @@ static bool guard_end(const heap *h, void *page, size_t page_bytes, bool is_guar
     return bytes == 0 || is_left_out || os_guard((char *)page + page_bytes - bytes, bytes, is_guard) == 0;
 }
 
-enum { RECALL_SLABS = 256 };
-
 static bool is_idle(const slabmalloc_sc *sc)
 {
     const slab *s = sc_current(sc);
@@ -49,29 +47,37 @@ static void keep_page(void *context, void *page, size_t page_bytes)
 }
 
 /* The page of a class whose only slab is empty; NULL: there is none. So the blocks of a moment, of many sizes one after
- * another, as of a program that reads its modules, share what memory they touch. As to small pages, as long as the heap
- * is small: a large one neither gains by it nor wants to look at each class for each page. */
+ * another, as of a program that reads its modules, share what memory they touch. Not in a hardened heap, where memory
+ * shall not come to another so soon. */
 static void *recall_page(heap *h, size_t page_bytes)
 {
     slabmalloc_zone *zone = h->view.zone;
     void *page = NULL;
-    bool is_large = page_bytes == HEAP_PAGE_BYTES && zone->registry.count > RECALL_SLABS;
-    if (h->recalls_left == 0 || is_large || h->hardened != NULL)
-        return NULL;
-    for (uint32_t i = 0; page == NULL && i < zone_sc_count(zone); i++)
+    for (uint32_t i = 0; h->hardened == NULL && page == NULL && i < zone_sc_count(zone); i++)
         if (zone->sc[i].geometry.page_bytes == page_bytes && is_idle(&zone->sc[i]))
             slabmalloc_zone_reclaim(zone, (int)zone->sc[i].index, page_bytes, 1, keep_page, &page);
-    h->recalls_left -= page != NULL;
     return page;
+}
+
+/* Who looks for each page in all classes, and classes that take a page from each other by turns, lose more than they
+ * gain: so one looks now and then, and when there is nothing else. */
+static void *page_take(heap *h, size_t page_bytes)
+{
+    void *page = NULL;
+    uint32_t *looks_left = &h->looks_left[page_bytes == HEAP_MEDIUM_PAGE_BYTES];
+    if (*looks_left > 0) {
+        (*looks_left)--;
+        page = recall_page(h, page_bytes);
+    }
+    if (page == NULL)
+        page = space_take_page(h->space, page_bytes);
+    return page != NULL ? page : recall_page(h, page_bytes);
 }
 
 static void *page_allocate(void *context, size_t page_bytes)
 {
     heap *h = context;
-    void *page = recall_page(h, page_bytes);
-    if (page != NULL)
-        return page;
-    page = space_take_page(h->space, page_bytes);
+    void *page = page_take(h, page_bytes);
     if (page == NULL)
         return NULL;
     if (UNLIKELY(atomic_load_explicit(&h->space->has_traps, memory_order_relaxed)) &&
@@ -177,7 +183,7 @@ static heap *heap_new_in(store *books, space *s, bool is_nothing)
         .view = {.base = first->arena.base, .slabs = first->slabs},
         .space = s,
         .is_nothing = is_nothing,
-        .recalls_left = HEAP_RECALLS,
+        .looks_left = {HEAP_LOOKS, HEAP_LOOKS},
         .is_busy = is_nothing, /* it gives nothing back: it has no memory */
     };
     for (int i = 0; i < HEAP_TALLIES; i++)

@@ -85,7 +85,8 @@ typedef struct heap {
     uint32_t collects_left;                 /* classes in which others may have freed */
     size_t visit_range, visit, visits_left; /* the sweep */
     uint32_t rounds_left;
-    uint32_t recalls_left; /* of pages, until the sweep's next round */
+    uint32_t looks_left[2]; /* for pages that other classes have: of small, of medium ones */
+    uint64_t next_looks_ms;
     uint64_t next_round_ms, next_tending_ms;
     uint64_t idle_ms;             /* when a tick last found nothing more to do */
     _Atomic uint64_t swept_bytes; /* purged inside slabs, so far; read by anyone */
@@ -99,8 +100,8 @@ typedef struct heap {
     struct heap *next, *previous, *next_abandoned; /* [space.lock] */
 } heap;
 
-/* Two classes that take turns would take the page from each other each time. */
-enum { HEAP_RECALLS = 256 };
+/* So many of each kind in half a second, if the sweep's rounds come as often. */
+enum { HEAP_LOOKS = 256, HEAP_LOOKS_MS = 500 };
 
 enum { SPACE_CLASSES = HEAP_CLASSES };
 

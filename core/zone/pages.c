@@ -109,6 +109,8 @@ slabmalloc_status slabmalloc_zone_restore(slabmalloc_zone *zone, void *page, siz
     return take_page(zone, sc, page, true);
 }
 
+/* A client's pager does not use the zone. That of a heap takes pages from other classes of it: so nothing of them is
+ * known from before the call. */
 bool zone_refill_from_pager(slabmalloc_zone *zone, slabmalloc_sc *sc)
 {
     if (!zone->has_pager)

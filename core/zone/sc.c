@@ -359,7 +359,7 @@ void *sc_allocate_slow(slabmalloc_sc *sc)
         slab *chosen = choose(sc);
         if (chosen == NULL)
             return NULL;
-        ASSERT(sc->next == NO_SLOT); /* a pager does not use the zone that it serves */
+        ASSERT(sc->next == NO_SLOT); /* a pager does not use the class that it serves */
         list_remove(sc, chosen);
         if (sc_current(sc) != NULL) {
             ASSERT(sc_current(sc)->summary == 0);

@@ -208,6 +208,7 @@ static void one_after_the_other_grows(void)
     large_space *l = &h->space->large;
     CHECK_OK(heap_free(h, heap_allocate(h, 64 * MIB))); /* a peak, below which what rests need not go */
     large_trim(l);
+    h->looks_left[0] = h->looks_left[1] = 0; /* pages that come later would be paid for with what rests */
     for (int round = 0; round < ROUNDS; round++) {
         size_t bytes = 1024;
         char *object = heap_allocate(h, bytes);
@@ -219,7 +220,7 @@ static void one_after_the_other_grows(void)
         if (!CHECK(l->resting_bytes < BYTES + HEAP_MEDIUM_BYTES))
             printf("%zu bytes rest after %d rounds\n", l->resting_bytes, round + 1);
     }
-    CHECK(l->reused_count >= ROUNDS - 4); /* the memory of some paid for pages of medium objects */
+    CHECK(l->reused_count >= ROUNDS - 1);
     CHECK_HEAP(h, 0);
     heap_destroy(h);
 }

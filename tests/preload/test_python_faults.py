@@ -189,7 +189,7 @@ made = []
 while slabmalloc.stats().domains["obj"].passed_blocks == 0:
     c.faults_arm(MPROTECT, 1, 1, errno.ENOMEM) # for a chunk, but not again for whoever is asked then
     with suppress(MemoryError):
-        made.append([bytes(n) for n in range(450, 500)])
+        made.append([bytes(n) for n in range(400, 470)]) # up to the 512 bytes that it has tables for
     c.faults_disarm()
 del made
 """

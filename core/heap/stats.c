@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * What a space holds, floor 3, counted from outside: by the table of pages and the bitmaps, whoever owns them. Bitmaps
- * are read as they are, so what other threads do meanwhile may be in the sum or not, and a slab whose page goes to
- * another class may be counted for either; of the caller's own heaps, and of all heaps when no other thread runs, it is
- * exact.
+ * are read as they are, so what other threads do meanwhile may be in the sum or not, and where pages go from class to
+ * class one may be counted twice; of the caller's own heaps, and of all heaps when no other thread runs, it is exact.
  */
 #include <string.h>
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Pages of classes that have nothing in them now serve the next class that needs one: how little the blocks of a moment
- * touch, and how seldom a class loses its page.
+ * touch, and how seldom a class loses its page; in a forked child, and where the system refuses the record of such a
+ * page.
  */
 #include "hardened_fixture.h"
 #include "limits.h"
@@ -116,6 +117,172 @@ static void a_hardened_heap_recalls_nothing(void)
     space_destroy(s);
 }
 
+/* ---- in a forked child ------------------------------------------------------------------------------------- */
+
+enum { FEW = 4 };
+static const size_t left_sizes[FEW] = {100, 3000, 20000, 50000}, later_sizes[FEW] = {400, 5000, 30000, 80000};
+
+/* A heap, and what was freed in it: each lay alone in its class, whose slab is there still. */
+typedef struct leavings {
+    heap *h;
+    char *objects[FEW];
+    const slab *slabs[FEW];
+} leavings;
+
+static leavings leave_empty_slabs(space *s, uint64_t tag)
+{
+    leavings l = {.h = heap_of(s)};
+    for (size_t i = 0; i < FEW; i++) {
+        REQUIRE((l.objects[i] = heap_allocate(l.h, left_sizes[i])) != NULL);
+        stamp(l.objects[i], left_sizes[i], tag);
+        l.slabs[i] = space_slab_at(s, (uintptr_t)l.objects[i]);
+    }
+    for (size_t i = 0; i < FEW; i++)
+        CHECK_OK(heap_free(l.h, l.objects[i]));
+    return l;
+}
+
+/* Each slab is there still, and what its memory holds. */
+static void check_nothing_recalled(space *s, const leavings *l, uint64_t tag)
+{
+    for (size_t i = 0; i < FEW; i++) {
+        CHECK_POINTER(space_slab_at(s, (uintptr_t)l->objects[i]), l->slabs[i]);
+        CHECK_EQUAL(l->slabs[i]->sc->pages, 1);
+        CHECK_EQUAL(l->slabs[i]->sc->pages_returned, 0);
+        CHECK(is_stamped(l->objects[i], left_sizes[i], tag));
+    }
+}
+
+/* As many other classes want a page each: they get what was left, and no page more is taken. */
+static void check_recalled_by_others(const leavings *l)
+{
+    space *s = l->h->space;
+    size_t mapped_bytes = space_statistics(s).mapped_bytes;
+    char *later[FEW];
+    for (size_t i = 0; i < FEW; i++) {
+        REQUIRE((later[i] = heap_allocate(l->h, later_sizes[i])) != NULL);
+        stamp(later[i], later_sizes[i], i);
+    }
+    CHECK_EQUAL(space_statistics(s).mapped_bytes, mapped_bytes);
+    CHECK_HEAP(l->h, FEW);
+    for (size_t i = 0; i < FEW; i++) {
+        CHECK_EQUAL(pages_taken(l->h, left_sizes[i]), 1);
+        CHECK_EQUAL(zone_sc_slow(l->h->view.zone, left_sizes[i], HEAP_ALIGN_BYTES)->pages, 0);
+        CHECK(is_stamped(later[i], later_sizes[i], i));
+        CHECK_OK(heap_free(l->h, later[i]));
+    }
+    CHECK_HEAP(l->h, 0);
+}
+
+/* Of heaps that are its own, or that it adopts; what a lost heap has stays there. And the parent notices nothing. */
+static void a_child_recalls_what_its_parent_left(void)
+{
+    space *s = space_new(RESERVE_LEAST, 1, 1000000);
+    leavings mine = leave_empty_slabs(s, 1), abandoned = leave_empty_slabs(s, 2), lost = leave_empty_slabs(s, 3);
+    heap_abandon(abandoned.h);
+    space_stats before = space_statistics(s);
+    fflush(NULL);
+    space_fork_prepare(s);
+    pid_t child = fork();
+    if (child == 0) {
+        space_fork_child(s, &mine.h, 1);
+        atomic_store(&check_failures, 0);
+        check_recalled_by_others(&mine);
+        CHECK_POINTER(heap_open(s, NULL), abandoned.h);
+        check_recalled_by_others(&abandoned);
+        check_nothing_recalled(s, &lost, 3);
+        CHECK_EQUAL(space_statistics(s).peak_mapped_bytes, before.peak_mapped_bytes);
+        fflush(NULL);
+        _exit(atomic_load(&check_failures) != 0);
+    }
+    space_fork_parent(s);
+    int status = 0;
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+    check_nothing_recalled(s, &mine, 1);
+    check_nothing_recalled(s, &abandoned, 2);
+    check_nothing_recalled(s, &lost, 3);
+    space_stats after = space_statistics(s);
+    CHECK_EQUAL(after.mapped_bytes, before.mapped_bytes);
+    CHECK_EQUAL(after.free_bytes, before.free_bytes);
+    CHECK_EQUAL(after.resting_bytes, before.resting_bytes);
+    CHECK_HEAP(mine.h, 0);
+    check_recalled_by_others(&mine);
+    space_destroy(s);
+}
+
+/* ---- bookkeeping that the system refuses --------------------------------------------------------------------- */
+
+/* Private memory of the process is limited to so much. Returns the limit before, to be set again. */
+static struct rlimit limit_data(size_t bytes)
+{
+    struct rlimit before;
+    REQUIRE(getrlimit(RLIMIT_DATA, &before) == 0);
+    struct rlimit limit = {bytes, before.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_DATA, &limit) == 0);
+    return before;
+}
+
+/* The books of the heap have no room, and the system grants none; false: it does. */
+static bool use_up_books(heap *h)
+{
+    store *books = &h->view.zone->store;
+    size_t most = store_bytes(books) + 16 * (size_t)MIB;
+    while (store_bytes(books) < most && store_take(books, CACHE_LINE_BYTES) != NULL)
+        ;
+    return store_bytes(books) < most;
+}
+
+/* The class that gets the page needs a record for it, and there is no memory. Its own has the one that gave it. */
+static void a_page_that_gets_no_record_rests(void)
+{
+    for (size_t i = 0; i < FEW && !UNDER_TSAN; i++) { /* whose runtime wants memory of its own */
+        space *s = space_new(RESERVE_LEAST, 1, 1000000);
+        heap *h = heap_of(s);
+        char *object = heap_allocate(h, left_sizes[i]);
+        CHECK_OK(heap_free(h, object));
+        size_t page_bytes = space_statistics(s).mapped_bytes;
+        struct rlimit before = limit_data(os_page_bytes()); /* of 0 Linux thinks that it is meant for others */
+        bool is_refused = use_up_books(h);
+        for (int round = 0; is_refused && round < 3; round++) {
+            CHECK_POINTER(heap_allocate(h, later_sizes[i]), NULL);
+            CHECK_STATUS(heap_free(h, object), FREE_FOREIGN);
+            CHECK_EQUAL(pages_taken(h, left_sizes[i]), round + 1);
+            CHECK_EQUAL(pages_taken(h, later_sizes[i]), 0);
+            CHECK_EQUAL(space_statistics(s).resting_bytes, page_bytes);
+            CHECK_HEAP(h, 0);
+            CHECK_POINTER(heap_allocate(h, left_sizes[i]), object);
+            CHECK_HEAP(h, 1);
+            CHECK_OK(heap_free(h, object));
+        }
+        REQUIRE(setrlimit(RLIMIT_DATA, &before) == 0);
+        CHECK_POINTER(heap_allocate(h, later_sizes[i]), object);
+        CHECK_EQUAL(space_statistics(s).peak_mapped_bytes, page_bytes);
+        CHECK_HEAP(h, 1);
+        space_destroy(s);
+    }
+}
+
+/* But there is some where large objects rest: they go, and the page has its record. */
+static void what_rests_makes_room_for_the_record(void)
+{
+    for (size_t i = 0; i < FEW && !UNDER_TSAN; i++) { /* whose runtime wants memory of its own */
+        space *s = space_new(RESERVE_LEAST, 1, 1000000);
+        heap *h = heap_of(s);
+        char *object = heap_allocate(h, left_sizes[i]);
+        CHECK_OK(heap_free(h, object));
+        CHECK_OK(heap_free(h, heap_allocate(h, 16 * (size_t)MIB)));
+        CHECK(space_statistics(s).large_resting_bytes >= 16 * (size_t)MIB);
+        struct rlimit before = limit_data(has_bytes(true));
+        if (use_up_books(h)) {
+            CHECK_POINTER(heap_allocate(h, later_sizes[i]), object);
+            CHECK_EQUAL(space_statistics(s).large_resting_bytes, 0);
+            CHECK_HEAP(h, 1);
+        }
+        REQUIRE(setrlimit(RLIMIT_DATA, &before) == 0);
+        space_destroy(s);
+    }
+}
+
 int main(void)
 {
     RUN(blocks_of_a_moment_share_their_memory);
@@ -123,5 +290,8 @@ int main(void)
     RUN(classes_that_take_turns_keep_their_pages);
     RUN(pages_are_recalled_when_there_are_no_others);
     RUN(a_hardened_heap_recalls_nothing);
+    RUN(a_child_recalls_what_its_parent_left);
+    RUN(a_page_that_gets_no_record_rests);
+    RUN(what_rests_makes_room_for_the_record);
     return check_finish();
 }

@@ -52,6 +52,16 @@ ALWAYS_INLINE bool word_add(uint64_t *word, size_t index)
 #endif
 }
 
+/* Clears bit index % 64 of *word. */
+ALWAYS_INLINE void word_remove(uint64_t *word, size_t index)
+{
+#if defined(__x86_64__)
+    __asm__("btr %1, %0" : "+r"(*word) : "r"((uint64_t)index) : "cc");
+#else
+    *word &= ~word_bit(index);
+#endif
+}
+
 ALWAYS_INLINE bool is_power_of_two(size_t n) { return n != 0 && (n & (n - 1)) == 0; }
 
 /* n rounded up to a multiple of `align`, a power of two. */

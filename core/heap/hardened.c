@@ -43,8 +43,9 @@ void *hardened_allocate_quickly(heap *h, size_t bytes)
     hardened_class *c = &h->hardened->classes[sc->index];
     block b = {.object = c->pool[c->pool_next], .bytes = sc->object_bytes};
     uintptr_t spare = atomic_load_explicit(&c->spare, memory_order_relaxed), next = sc->next;
-    if (UNLIKELY(b.object == 0) || UNLIKELY(spare == 0 && next == NO_SLOT) || UNLIKELY(b.bytes > WHOLE_BYTES) ||
-        UNLIKELY(!is_zero((void *)b.object, b.bytes)))
+    if (UNLIKELY(b.object == 0) ||
+        UNLIKELY(spare == 0 && next == NO_SLOT && (next = sc_step(sc, sc->zone->cursors_lag)) == NO_SLOT) ||
+        UNLIKELY(b.bytes > WHOLE_BYTES) || UNLIKELY(!is_zero((void *)b.object, b.bytes)))
         return NULL;
     uintptr_t *place = quarantine_next_in_pool(h, c);
     if (spare != 0) {

@@ -215,42 +215,38 @@ ALWAYS_INLINE slab *heap_first_slab(const heap_view *view, uintptr_t object)
 ALWAYS_INLINE slab *heap_own_slab(const heap_view *view, uintptr_t object)
 {
     slab *s = heap_first_slab(view, object);
-    return UNLIKELY(s == NULL) || UNLIKELY(s->sc->zone != view->zone) ? NULL : s;
+    return UNLIKELY(s == NULL) || UNLIKELY(s->zone != view->zone) ? NULL : s;
 }
 
 /* Frees it. False: it is another kind of free, or a wrong one, and nothing has changed. `lags`: the cursor stays where
  * it is; only if the heap's cursors may lag. [owner] */
 ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object, bool lags)
 {
-    slabmalloc_sc *sc = s->sc;
-    if (UNLIKELY(atomic_load_explicit(&s->attention, memory_order_relaxed) != 0))
+    if (UNLIKELY(slab_wants_attention(s)))
         return false;
-    quotient slot = divide(object & sc->offset_mask, sc->geometry.reciprocal, sc->geometry.slots_bound);
+    quotient slot = slab_slot_of(s, object);
     if (UNLIKELY(!slot.is_within))
         return false;
     size_t at = slot.value / WORD_BITS;
-    word *w = s->local;
-    w += at;
-    __asm__("" : "+r"(w), "+r"(at)); /* one register from here on */
+    word *w = slab_local_apart(s) + at;
     uint64_t bits = word_get(w);
     if (UNLIKELY(word_add(&bits, slot.value)))
         return false;
     word_set(w, bits);
-    if (!lags && w == sc->next_word) { /* its bit is in the summary */
-        if (object < sc->next) {
-            sc->next = object;
-            sc->next_bit = UINT64_C(1) << slot.value % WORD_BITS;
+    if (!lags && LIKELY(s->list == SLAB_CURRENT)) {
+        slabmalloc_sc *sc = s->sc;
+        if (LIKELY(w == sc->next_word)) { /* its bit is in the summary */
+            sc_cursor_back(sc, object, slot.value);
+            return true;
         }
+        word_add(&s->summary, at);
+        if (object < sc->next)
+            sc_cursor_to(sc, w, at, object, slot.value);
         return true;
     }
     word_add(&s->summary, at); /* whether it was or not: nobody could predict that branch */
-    if (!lags && s == sc_current(sc)) {
-        if (UNLIKELY(object < sc->next)) /* NO_SLOT too */
-            sc_cursor_set(sc, w, at);
-        return true;
-    }
     if (UNLIKELY(--s->room == 0))
-        sc_relist(sc, s);
+        sc_relist(s->sc, s);
     return true;
 }
 

@@ -69,19 +69,40 @@ enum {
  * reader finds a record, if not the one it looked for.
  *     free_count = |local| = slab_limit(its list) - room, not kept while current */
 typedef struct slab {
-    _Atomic uintptr_t page; /* others read it; 0 while unused */
-    word *local;            /* remote begins right behind it */
+    /* One line has all that a free reads, but for its bit. A record serves one class, for ever: so what is the class's
+     * too, the first five, never changes. */
+    struct slabmalloc_zone *zone;
     struct slabmalloc_sc *sc;
-    struct slab *next, *prev;
-    struct slab *pending_next; /* of whoever pushes the slab on the stack, until the owner has popped it */
+    uintptr_t offset_mask; /* the rest of an address on a page of this class */
+    uint64_t reciprocal, slots_bound;
     uint64_t summary;          /* top of local's */
     uint32_t room;             /* frees until the slab changes lists; not kept while current */
     _Atomic uint8_t attention; /* SLAB_PENDING | SLAB_DEEP; whoever pushes the slab writes it too; never 0 while deep */
     uint8_t list;
     bool has_purged; /* the heap's: OS pages of this slab are purged; nobody allocated from it since */
+
+    _Atomic uintptr_t page; /* others read it; 0 while unused */
+    struct slab *next, *prev;
+    struct slab *pending_next; /* of whoever pushes the slab on the stack, until the owner has popped it */
+    word *local;               /* remote begins right behind it */
 } slab;
 
-_Static_assert(sizeof(slab) <= CACHE_LINE_BYTES, "a free touches one line of the record");
+_Static_assert(offsetof(slab, page) <= CACHE_LINE_BYTES, "a free touches one line of the record");
+
+/* Has a free to look at more than its bit? */
+ALWAYS_INLINE bool slab_wants_attention(const slab *s)
+{
+    return atomic_load_explicit(&s->attention, memory_order_relaxed) != 0;
+}
+
+/* The slot of an object on its page. */
+ALWAYS_INLINE quotient slab_slot_of(const slab *s, uintptr_t object)
+{
+    return divide(object & s->offset_mask, s->reciprocal, s->slots_bound);
+}
+
+/* The local bitset of a slab whose meta-data lies apart. */
+ALWAYS_INLINE word *slab_local_apart(slab *s) { return (word *)(s + 1); }
 
 ALWAYS_INLINE uintptr_t slab_page(const slab *s) { return atomic_load_explicit(&s->page, memory_order_relaxed); }
 

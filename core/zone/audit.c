@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * The audit, floor 2: every invariant that sc.h, slab.h, registry.h and zone.h state, examined from outside. Nothing is
- * changed, so it may run after any error.
+ * changed but what cursors put off (sc_settle), so it may run after any error.
  */
 #include "zone/zone.h"
 
@@ -30,8 +30,7 @@ static void audit_slab(void *context, slab *s)
     fail_unless(a, ((s->summary ^ whole) & ~(is_starting ? word_bit(0) : 0)) == 0 && (s->summary & ~whole) == 0,
                 "a slab's summary is not that of its words");
     fail_unless(a, slab_is_valid(s, g), "a slab's bitsets or trailer are not valid");
-    fail_unless(a, !slab_is_deep(g) || atomic_load_explicit(&s->attention, memory_order_relaxed) != 0,
-                "a free would miss the levels of a deep slab");
+    fail_unless(a, !slab_is_deep(g) || slab_wants_attention(s), "a free would miss the levels of a deep slab");
     if (s == sc_current(sc))
         return;
     uint32_t count = bitset_count(&g->shape, s->local);
@@ -58,27 +57,24 @@ static void audit_cursor(auditing *a)
                 "the current slab is not the one of the cursor");
     if (sc->start_bits != 0 && sc->next == NO_SLOT)
         return; /* the start's word is served by itself */
-    bool may_lag = sc->zone->cursors_lag;
-    size_t lowest = local_first_word(s->local, s->summary, &sc->geometry);
-    if (sc->next == NO_SLOT) {
-        fail_unless(a, sc->next_word == NULL && (lowest == SIZE_MAX || may_lag),
-                    "the current slab has a free slot, but there is no cursor");
+    if (sc->next == NO_SLOT)
         return;
-    }
     size_t at = (size_t)(sc->next_word - s->local);
     uint64_t bits = at < bitset_words(&sc->geometry.shape) ? word_get(sc->next_word) : 0;
     fail_unless(a,
-                (bits & sc->next_bit) != 0 && sc->next_base == slab_page(s) + at * WORD_BITS * sc->object_bytes &&
-                    sc->next == sc->next_base + word_lowest(sc->next_bit) * sc->object_bytes,
+                (bits & word_bit(sc->next_index)) != 0 &&
+                    sc->next_base == slab_page(s) + at * WORD_BITS * sc->object_bytes &&
+                    sc->next == sc->next_base + sc->next_index % WORD_BITS * sc->object_bytes,
                 "the cursor is not on a free slot");
-    fail_unless(a, may_lag || (at == lowest && sc->next_bit == (bits & (0 - bits))),
-                "the cursor is not on the lowest free slot");
+    fail_unless(a, sc->zone->cursors_lag || sc->is_starting || sc->next_index % WORD_BITS == word_lowest(bits),
+                "the cursor is not on the lowest free slot of its word");
 }
 
 const char *slabmalloc_zone_audit(slabmalloc_zone *zone)
 {
     size_t slabs = 0;
     for (uint32_t i = 0; i < zone_sc_count(zone); i++) {
+        sc_settle(&zone->sc[i]);
         auditing a = {.sc = &zone->sc[i], .slabs = 0, .fault = NULL};
         sc_for_each(a.sc, audit_slab, &a);
         fail_unless(&a, a.slabs == a.sc->pages && a.slabs == a.sc->pages_taken - a.sc->pages_returned,

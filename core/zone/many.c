@@ -22,7 +22,7 @@ size_t sc_allocate_many(slabmalloc_sc *sc, void **objects, size_t count)
             objects[done++] = (void *)(sc->next_base + word_lowest(bits) * sc->object_bytes);
         word_set(sc->next_word, bits);
         if (bits == 0)
-            sc_advance(sc, NULL);
+            sc->next = NO_SLOT;
         else
             sc_cursor_to_lowest(sc, bits);
     }
@@ -72,7 +72,7 @@ static void unmark_free(slabmalloc_sc *sc, last_slab *last, uintptr_t object)
     size_t index = divide(object - page, sc->geometry.reciprocal, 0).value;
     word *w = &s->local[index / WORD_BITS];
     word_set(w, word_get(w) & ~word_bit(index));
-    if (word_get(w) == 0)
+    if (word_get(w) == 0 && w != sc->next_word)
         local_lower(s->local, &s->summary, &sc->geometry, index / WORD_BITS);
 }
 

@@ -28,11 +28,15 @@ static slab *slab_new(slabmalloc_zone *zone, slabmalloc_sc *sc, uintptr_t page)
         sc->spare = s->next;
     } else {
         size_t bitsets_bytes = zone->metadata_apart ? 2 * sizeof(word) * bitset_words(&sc->geometry.shape) : 0;
-        s = store_take(&zone->store, CACHE_LINE_BYTES + bitsets_bytes);
+        s = store_take(&zone->store, sizeof(slab) + bitsets_bytes);
         if (s == NULL)
             return NULL;
+        s->zone = zone;
         s->sc = sc;
-        s->local = (word *)((char *)s + CACHE_LINE_BYTES);
+        s->offset_mask = sc->offset_mask;
+        s->reciprocal = sc->geometry.reciprocal;
+        s->slots_bound = sc->geometry.slots_bound;
+        s->local = slab_local_apart(s);
     }
     if (!zone->metadata_apart)
         s->local = slab_local_in_page(&sc->geometry, page);

@@ -103,50 +103,23 @@ static void cursor_end(slabmalloc_sc *sc)
     sc->next_word = NULL;
 }
 
+void sc_settle(slabmalloc_sc *sc)
+{
+    if (sc->next_word == NULL || word_get(sc->next_word) != 0)
+        return;
+    local_lower(sc->current_local, &sc_current(sc)->summary, &sc->geometry,
+                (size_t)(sc->next_word - sc->current_local));
+    cursor_end(sc);
+}
+
 void sc_seek_lowest(slabmalloc_sc *sc)
 {
+    sc_settle(sc);
     size_t at = local_first_word(sc->current_local, sc_current(sc)->summary, &sc->geometry);
     if (at == SIZE_MAX)
         cursor_end(sc);
     else
         sc_cursor_set(sc, &sc->current_local[at], at);
-}
-
-static NOINLINE void *advance_deep(slabmalloc_sc *sc, void *object)
-{
-    local_lower(sc->current_local, &sc_current(sc)->summary, &sc->geometry,
-                (size_t)(sc->next_word - sc->current_local));
-    sc_seek_lowest(sc);
-    return object;
-}
-
-/* The word to go on with, of those in `summary`, which is not empty, when that `at` is used up: see sc.h. */
-static size_t word_after(const slabmalloc_sc *sc, uint64_t summary, size_t at)
-{
-    size_t lowest = word_lowest(summary);
-    uint64_t above = summary & UINT64_MAX << at;
-    if (!sc->zone->cursors_lag || above == 0)
-        return lowest;
-    size_t next = word_lowest(above);
-    return word_get(&sc->current_local[next]) != UINT64_MAX ? next : lowest;
-}
-
-void *sc_advance(slabmalloc_sc *sc, void *object)
-{
-    if (UNLIKELY(slab_is_deep(&sc->geometry)))
-        return advance_deep(sc, object);
-    word *local = sc->current_local;
-    size_t at = (size_t)(sc->next_word - local);
-    slab *current = sc_current(sc);
-    uint64_t summary = current->summary & ~word_bit(at);
-    current->summary = summary;
-    if (summary != 0) {
-        at = word_after(sc, summary, at);
-        sc_cursor_set(sc, &local[at], at);
-    } else {
-        cursor_end(sc);
-    }
-    return object;
 }
 
 /* ---- the current slab ---------------------------------------------------------------------------------- */
@@ -344,13 +317,13 @@ static slab *choose(slabmalloc_sc *sc)
 
 void *sc_allocate_slow(slabmalloc_sc *sc)
 {
-    if (sc->start_bits != 0) {
+    if (sc_current(sc) != NULL && (slab_is_deep(&sc->geometry) || sc_step(sc, sc->zone->cursors_lag) == NO_SLOT))
+        sc_seek_lowest(sc);
+    if (sc->next == NO_SLOT && sc->start_bits != 0) {
         void *object = allocate_at_start(sc);
         if (object != NULL)
             return object;
     }
-    if (sc_current(sc) != NULL)
-        sc_seek_lowest(sc);
     if (sc->next == NO_SLOT)
         remote_collect(sc);
     if (sc->next == NO_SLOT && sc->is_starting)
@@ -367,7 +340,7 @@ void *sc_allocate_slow(slabmalloc_sc *sc)
         }
         current_set(sc, chosen);
     }
-    return sc->start_bits != 0 ? allocate_at_start(sc) : sc_allocate(sc);
+    return sc->next == NO_SLOT ? allocate_at_start(sc) : sc_allocate(sc);
 }
 
 /* ---- frees that are not on the hot path ------------------------------------------------------------------ */
@@ -395,20 +368,18 @@ slabmalloc_status sc_free_while_pending(slabmalloc_sc *sc, uintptr_t object, siz
     word *w = &sc->current_local[index / WORD_BITS];
     uint64_t old = word_get(w);
     word_set(w, old | word_bit(index));
-    if (w != sc->next_word && (old == 0 || object < sc->next))
+    if (w == sc->next_word)
+        sc_cursor_back(sc, object, index);
+    else if (old == 0 || object < sc->next)
         return sc_free_in_other_word(sc, object, index);
-    if (object < sc->next) {
-        sc->next = object;
-        sc->next_bit = word_bit(index);
-    }
     return SLABMALLOC_OK;
 }
 
 slabmalloc_status sc_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, size_t index)
 {
     local_raise(sc->current_local, &sc_current(sc)->summary, &sc->geometry, index / WORD_BITS);
-    if (object < sc->next) /* NO_SLOT too */
-        sc_cursor_set(sc, &sc->current_local[index / WORD_BITS], index / WORD_BITS);
+    if (object < sc->next)
+        sc_cursor_to(sc, &sc->current_local[index / WORD_BITS], index / WORD_BITS, object, index);
     return SLABMALLOC_OK;
 }
 

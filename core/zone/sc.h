@@ -21,18 +21,24 @@
  *
  * The cursor. `next` is the slot that the next allocation returns, known beforehand, so that neither the scan for it
  * nor the free before it delays the caller:
- *     next == NO_SLOT and next_word == NULL  <=>  the current slab, if there is one, has no slot in its local set (or
- *     is at its random start, see below; or the cursor lags);
- *     else next is the lowest slot of that set (if the cursor lags: one of that set), next_word the word of its bit,
- *     next_bit that bit, next_base the slot of the word's bit 0.
- * So the cursor's word is never empty, and a free into it needs nothing of the summary. A free below next moves it
- * back: the lowest free slot of the current slab goes out first, always. But where the zone's `cursors_lag`, as those
- * of threads' heaps do, frees leave the cursor alone: whether one is in the current slab, and below next, nobody can
- * foresee, and a branch that is mispredicted costs more than the rest of a free. When the cursor's word is used up the
- * next above follows that has a slot, and the lowest after the last: the longer ago a word was used up the more slots
- * it has gathered, and the fewer steps of the cursor they cost. But if that next one is free as a whole the lowest
- * follows: a slab with much room touches little of it. The price is order: objects made one after another, with
- * short-lived ones between them, no longer lie one after another.
+ *     next != NO_SLOT: a slot of the current slab's local set, the lowest of its word (but for what is said below of
+ *     cursors that lag, and of the random start); next_word is the word of its bit, the last bits of next_index tell
+ *     which one it is, next_base is the slot of the word's bit 0;
+ *     next == NO_SLOT: next_word is used up, or NULL.
+ * What is used up is left so until the next allocation takes a step to another word (sc_step): most often a free comes
+ * first and gives the word a slot again, and the cursor is back. A free into the cursor's word needs nothing of the
+ * summary, since until that step
+ *     the summary has the bits of the words that are not empty, and that of next_word
+ * which sc_settle brings down to the former, for whoever is about to need that. A free below next moves the cursor
+ * back, and a step is to the lowest word: so the lowest slots of the current slab go out first, but for those of a word
+ * that was used up and got a slot before the step.
+ *
+ * But where the zone's `cursors_lag`, as those of threads' heaps do, frees leave the cursor alone: whether one is in
+ * the current slab, and below next, nobody can foresee, and a branch that is mispredicted costs more than the rest of a
+ * free. When the cursor's word is used up the next above follows that has a slot, and the lowest after the last: the
+ * longer ago a word was used up the more slots it has gathered, and the fewer steps of the cursor they cost. But if
+ * that next one is free as a whole the lowest follows: a slab with much room touches little of it. The price is order:
+ * objects made one after another, with short-lived ones between them, no longer lie one after another.
  *
  * Random start: an empty slab, not a deep one, that becomes current is first filled from a random slot on, one of the
  * last START_REACH of its first word: survivors at a regular stride then do not lie at the same offsets in all slabs.
@@ -52,14 +58,14 @@
 #include "slabmalloc.h"
 #include "zone/registry.h"
 
-#define NO_SLOT UINTPTR_MAX
+#define NO_SLOT 0
 #define NO_PAGE UINTPTR_MAX
 
 struct slabmalloc_sc {
-    /* One line has all that either hot path writes; a free reads geometry.slots_bound and pending besides. */
+    /* One line has all that either hot path writes. */
     uintptr_t next;
     word *next_word;
-    uint64_t next_bit;
+    uint64_t next_index;
     uintptr_t next_base;
     uintptr_t current_page; /* NO_PAGE: there is no current slab */
     word *current_local;
@@ -109,6 +115,8 @@ void sc_note_collected(slabmalloc_sc *sc, slab *s, uint32_t count);
 
 /* Objects live in `s`, by the owner's knowledge. */
 uint32_t sc_live(const slabmalloc_sc *sc, const slab *s);
+/* A cursor whose word is used up leaves it: the summary is that of the words. */
+void sc_settle(slabmalloc_sc *sc);
 /* The cursor to the lowest slot of the current slab's local set. */
 void sc_seek_lowest(slabmalloc_sc *sc);
 /* Calls visit for every slab, current included. */
@@ -117,23 +125,67 @@ void sc_for_each(const slabmalloc_sc *sc, void (*visit)(void *context, slab *s),
 /* The cursor to the lowest slot in its word, which is `bits`, and not empty. */
 ALWAYS_INLINE void sc_cursor_to_lowest(slabmalloc_sc *sc, uint64_t bits)
 {
-    sc->next_bit = bits & (0 - bits);
-    sc->next = sc->next_base + word_lowest(bits) * sc->object_bytes;
+    sc->next_index = word_lowest(bits);
+    sc->next = sc->next_base + sc->next_index * sc->object_bytes;
+}
+
+ALWAYS_INLINE void sc_cursor_set_word(slabmalloc_sc *sc, word *w, size_t at)
+{
+    sc->next_word = w;
+    sc->next_base = sc->current_page + at * WORD_BITS * sc->object_bytes;
+}
+
+/* The cursor to a slot of word `at` that has become free, and lies below. */
+ALWAYS_INLINE void sc_cursor_to(slabmalloc_sc *sc, word *w, size_t at, uintptr_t object, size_t index)
+{
+    sc_cursor_set_word(sc, w, at);
+    sc->next = object;
+    sc->next_index = index;
 }
 
 /* The cursor to the lowest slot in word `at` of the current slab's local set: `w`, which is not empty. */
 ALWAYS_INLINE void sc_cursor_set(slabmalloc_sc *sc, word *w, size_t at)
 {
-    sc->next_word = w;
-    sc->next_base = sc->current_page + at * WORD_BITS * sc->object_bytes;
+    sc_cursor_set_word(sc, w, at);
     sc_cursor_to_lowest(sc, word_get(w));
 }
 
 /* ---- allocate ------------------------------------------------------------------------------------------ */
 
 NOINLINE void *sc_allocate_slow(slabmalloc_sc *sc);
-/* The cursor's word is used up: on to the next. Returns `object`, for the caller to return in turn. */
-NOINLINE void *sc_advance(slabmalloc_sc *sc, void *object);
+
+/* The word to go on with, of those in `summary`, which is not empty, after that `at`: see above. */
+ALWAYS_INLINE size_t sc_word_after(const slabmalloc_sc *sc, uint64_t summary, size_t at, bool lags)
+{
+    size_t lowest = word_lowest(summary);
+    uint64_t above = summary & ~UINT64_C(1) << at;
+    if (!lags || above == 0)
+        return lowest;
+    size_t next = word_lowest(above);
+    return word_get(&sc->current_local[next]) != UINT64_MAX ? next : lowest;
+}
+
+/* The cursor, whose word is used up, to another; returns its slot, or NO_SLOT: it takes more to find one
+ * (sc_allocate_slow). `lags`: the zone's cursors do. Not if the slab is deep. */
+ALWAYS_INLINE uintptr_t sc_step(slabmalloc_sc *sc, bool lags)
+{
+    word *w = sc->next_word;
+    if (UNLIKELY(w == NULL))
+        return NO_SLOT;
+    size_t at = (size_t)(w - sc->current_local);
+    slab *current = sc_current(sc);
+    uint64_t summary = current->summary;
+    if (word_get(w) == 0)
+        word_remove(&summary, at);
+    current->summary = summary;
+    if (UNLIKELY(summary == 0)) {
+        sc->next_word = NULL;
+        return NO_SLOT;
+    }
+    at = sc_word_after(sc, summary, at, lags);
+    sc_cursor_set(sc, &sc->current_local[at], at);
+    return sc->next;
+}
 
 /* Up to `count` objects, in the order of as many calls of sc_allocate; returns how many. */
 size_t sc_allocate_many(slabmalloc_sc *sc, void **objects, size_t count);
@@ -141,10 +193,13 @@ size_t sc_allocate_many(slabmalloc_sc *sc, void **objects, size_t count);
 /* The object at the cursor, which is sc->next and no NO_SLOT. */
 ALWAYS_INLINE void *sc_allocate_next(slabmalloc_sc *sc, uintptr_t object)
 {
-    uint64_t bits = word_get(sc->next_word) ^ sc->next_bit;
+    uint64_t bits = word_get(sc->next_word);
+    word_remove(&bits, sc->next_index);
     word_set(sc->next_word, bits);
-    if (UNLIKELY(bits == 0))
-        return sc_advance(sc, (void *)object);
+    if (UNLIKELY(bits == 0)) {
+        sc->next = NO_SLOT;
+        return (void *)object;
+    }
     sc_cursor_to_lowest(sc, bits);
     __builtin_prefetch((void *)sc->next, 1); /* who gets it will write to it */
     return (void *)object;
@@ -154,6 +209,15 @@ ALWAYS_INLINE void *sc_allocate(slabmalloc_sc *sc)
 {
     uintptr_t object = sc->next;
     return UNLIKELY(object == NO_SLOT) ? sc_allocate_slow(sc) : sc_allocate_next(sc, object);
+}
+
+/* The cursor to a slot of its word that has become free, if it lies below, or there is none. */
+ALWAYS_INLINE void sc_cursor_back(slabmalloc_sc *sc, uintptr_t object, size_t index)
+{
+    if (object <= sc->next - 1) { /* NO_SLOT - 1 is above all */
+        sc->next = object;
+        sc->next_index = index;
+    }
 }
 
 /* ---- deallocate ---------------------------------------------------------------------------------------- */
@@ -198,12 +262,10 @@ ALWAYS_INLINE slabmalloc_status sc_free_in_current(slabmalloc_sc *sc, uintptr_t 
     if (UNLIKELY(atomic_load_explicit(&sc->pending, memory_order_relaxed) != NULL))
         return sc_free_while_pending(sc, object, slot.value);
     word_set(w, bits);
-    if (UNLIKELY(w != sc->next_word) && (old == 0 || object < sc->next))
+    if (LIKELY(w == sc->next_word))
+        sc_cursor_back(sc, object, slot.value);
+    else if (old == 0 || object < sc->next)
         return sc_free_in_other_word(sc, object, slot.value);
-    if (object < sc->next) {
-        sc->next = object;
-        sc->next_bit = bits ^ old;
-    }
     return SLABMALLOC_OK;
 }
 
@@ -217,7 +279,7 @@ ALWAYS_INLINE slabmalloc_status sc_free_in_listed(slabmalloc_sc *sc, slab *s, ui
     uint64_t bits = word_get(w);
     if (UNLIKELY(word_add(&bits, slot.value)))
         return SLABMALLOC_FREE_DOUBLE;
-    if (UNLIKELY(atomic_load_explicit(&s->attention, memory_order_relaxed) != 0))
+    if (UNLIKELY(slab_wants_attention(s)))
         return sc_free_with_attention(sc, s, slot.value);
     word_set(w, bits);
     word_add(&s->summary, slot.value / WORD_BITS); /* whether it was or not: nobody could predict that branch */

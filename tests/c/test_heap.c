@@ -167,6 +167,30 @@ static void order_is_kept_where_it_is_asked_for(void)
     heap_destroy(h);
 }
 
+/* Where cursors lag the lowest follows, for above the word nothing was used yet. No audit comes between: it would let the
+ * cursor leave the word. */
+static void a_word_that_is_used_up_goes_on(void)
+{
+    enum { BYTES = 48, BEGUN = 2 * WORD_BITS };
+    for (int lags = 0; lags < 2; lags++) {
+        heap *h = heap_new(0);
+        if (!lags)
+            heap_keep_order(h);
+        char *page = heap_allocate(h, BYTES);
+        for (size_t slot = 1; slot < BEGUN; slot++)
+            CHECK_POINTER(heap_allocate(h, BYTES), page + slot * BYTES);
+        static const size_t freed[] = {5, 100, 90}, next[][4] = {{90, 100, 5, BEGUN}, {5, 90, 100, BEGUN}};
+        for (size_t i = 0; i < 3; i++) {
+            slab *own = heap_own_slab(&h->view, (uintptr_t)page);
+            CHECK(own != NULL && heap_free_quickly(own, (uintptr_t)page + freed[i] * BYTES, lags));
+        }
+        for (size_t i = 0; i < 4; i++)
+            CHECK_POINTER(heap_allocate(h, BYTES), page + next[lags][i] * BYTES);
+        CHECK_HEAP(h, BEGUN + 1);
+        heap_destroy(h);
+    }
+}
+
 static void random_work_keeps_contents(void)
 {
     enum { LIVE = 4000, STEPS = 60000 };
@@ -434,6 +458,7 @@ int main(void)
     RUN(slots_that_were_never_live);
     RUN(quick_frees_leave_the_cursor);
     RUN(order_is_kept_where_it_is_asked_for);
+    RUN(a_word_that_is_used_up_goes_on);
     RUN(random_work_keeps_contents);
     RUN(trim_gives_memory_back);
     RUN(the_range_is_used_up_and_comes_back);

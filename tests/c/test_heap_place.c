@@ -109,6 +109,7 @@ static void freed_by_two_threads_at_once(void)
     CHECK_OK(heap_free_remote(s, objects[0]));
     CHECK_OK(heap_free_remote(s, objects[1]));
     slab *found = space_slab_at(s, (uintptr_t)objects[1]);
+    ASSUME(found != NULL);
     size_t slot = (size_t)(objects[1] - (char *)slab_page(found)) / 3072;
     word_set(&found->local[slot / WORD_BITS], word_get(&found->local[slot / WORD_BITS]) | word_bit(slot));
     CHECK_EQUAL(slabmalloc_zone_collect(h->view.zone), 1);

@@ -91,19 +91,16 @@ static NOINLINE void *malloc_slowly(domain *d, size_t bytes)
     return block == NULL ? pass_malloc(d, bytes) : count_served(d, block, bytes);
 }
 
-static NOINLINE void *malloc_at_tick(domain *d, size_t bytes)
-{
-    d->until_tick = 1;
-    return malloc_slowly(d, bytes);
-}
-
-ALWAYS_INLINE void *malloc_from(domain *d, slabmalloc_sc *sc, size_t bytes)
+/* NULL: it is not as quick as that, and nothing has changed. */
+ALWAYS_INLINE void *malloc_quickly(domain *d, slabmalloc_sc *sc, size_t bytes)
 {
     uintptr_t object = sc->next;
-    if (UNLIKELY(object == NO_SLOT))
-        return malloc_slowly(d, bytes);
-    if (UNLIKELY(--d->until_tick == 0))
-        return malloc_at_tick(d, bytes);
+    if (UNLIKELY(object == NO_SLOT) && UNLIKELY((object = sc_step(sc, false)) == NO_SLOT))
+        return NULL;
+    if (UNLIKELY(--d->until_tick == 0)) {
+        d->until_tick = 1;
+        return NULL;
+    }
     d->counters.served_bytes += bytes;
     return sc_allocate_next(sc, object);
 }
@@ -111,14 +108,16 @@ ALWAYS_INLINE void *malloc_from(domain *d, slabmalloc_sc *sc, size_t bytes)
 static NOINLINE void *malloc_not_small(domain *d, size_t bytes)
 {
     slabmalloc_sc *sc = LIKELY(owner_is_caller_quickly(&owner)) ? heap_sc_of(&d->view, bytes) : NULL;
-    return UNLIKELY(sc == NULL) ? malloc_slowly(d, bytes) : malloc_from(d, sc, bytes);
+    void *block = UNLIKELY(sc == NULL) ? NULL : malloc_quickly(d, sc, bytes);
+    return LIKELY(block != NULL) ? block : malloc_slowly(d, bytes);
 }
 
 ALWAYS_INLINE void *malloc_by(domain *d, size_t bytes, bool is_owner)
 {
     if (UNLIKELY(bytes - 1 >= d->view.small_bytes) || UNLIKELY(!is_owner))
         return malloc_not_small(d, bytes);
-    return malloc_from(d, heap_sc_of_small(&d->view, bytes), bytes);
+    void *block = malloc_quickly(d, heap_sc_of_small(&d->view, bytes), bytes);
+    return LIKELY(block != NULL) ? block : malloc_slowly(d, bytes);
 }
 
 static void *hook_malloc(void *context, size_t bytes)
@@ -126,21 +125,34 @@ static void *hook_malloc(void *context, size_t bytes)
     return malloc_by(context, bytes, owner_is_caller_quickly(&owner));
 }
 
-/* For owner_check.is_certain. */
+/* For owner_check.is_certain, as all that end so. */
 static void *hook_malloc_by_owner(void *context, size_t bytes) { return malloc_by(context, bytes, true); }
+
+static NOINLINE void *calloc_slowly(domain *d, size_t count, size_t bytes)
+{
+    void *block = owner_is_caller(&owner) ? heap_allocate_zeroed(the_heap, count * bytes) : NULL;
+    return block != NULL ? count_served(d, block, count * bytes) : pass_calloc(d, count, bytes);
+}
+
+ALWAYS_INLINE void *calloc_by(domain *d, size_t count, size_t bytes, bool is_owner)
+{
+    size_t total;
+    if (UNLIKELY(__builtin_mul_overflow(count, bytes, &total)))
+        return NULL;
+    if (UNLIKELY(total - 1 >= d->view.small_bytes) || UNLIKELY(!is_owner))
+        return calloc_slowly(d, count, bytes);
+    void *block = malloc_quickly(d, heap_sc_of_small(&d->view, total), total);
+    return LIKELY(block != NULL) ? memset(block, 0, total) : calloc_slowly(d, count, bytes);
+}
 
 static void *hook_calloc(void *context, size_t count, size_t bytes)
 {
-    size_t total;
-    if (__builtin_mul_overflow(count, bytes, &total))
-        return NULL;
-    domain *d = context;
-    if (LIKELY(total - 1 < d->view.small_bytes)) {
-        void *block = hook_malloc(context, total);
-        return block == NULL ? NULL : memset(block, 0, total);
-    }
-    void *block = owner_is_caller(&owner) ? heap_allocate_zeroed(the_heap, total) : NULL;
-    return block != NULL ? count_served(d, block, total) : pass_calloc(d, count, bytes);
+    return calloc_by(context, count, bytes, owner_is_caller_quickly(&owner));
+}
+
+static void *hook_calloc_by_owner(void *context, size_t count, size_t bytes)
+{
+    return calloc_by(context, count, bytes, true);
 }
 
 /* The heap did not take the block: it is another allocator's, or the caller is wrong. */
@@ -226,12 +238,11 @@ static NOINLINE void *realloc_by_another(domain *d, void *block, size_t bytes)
     return moved;
 }
 
-static void *hook_realloc(void *context, void *block, size_t bytes)
+ALWAYS_INLINE void *realloc_by(domain *d, void *block, size_t bytes, bool is_owner)
 {
-    domain *d = context;
     if (block == NULL)
-        return hook_malloc(context, bytes);
-    if (!owner_is_caller(&owner))
+        return malloc_by(d, bytes, is_owner);
+    if (UNLIKELY(!is_owner) && !owner_is_caller(&owner))
         return realloc_by_another(d, block, bytes);
     slabmalloc_status status;
     void *resized = heap_reallocate(the_heap, block, bytes, &status);
@@ -244,6 +255,16 @@ static void *hook_realloc(void *context, void *block, size_t bytes)
         count_served(d, resized, bytes);
     }
     return resized;
+}
+
+static void *hook_realloc(void *context, void *block, size_t bytes)
+{
+    return realloc_by(context, block, bytes, owner_is_caller_quickly(&owner));
+}
+
+static void *hook_realloc_by_owner(void *context, void *block, size_t bytes)
+{
+    return realloc_by(context, block, bytes, true);
 }
 
 /* ---- installation --------------------------------------------------------------------------------------------- */
@@ -291,6 +312,8 @@ static void install(pymem_domain which)
         .context = d, .malloc = hook_malloc, .calloc = hook_calloc, .realloc = hook_realloc, .free = hook_free};
     if (owner.is_certain) {
         hooks.malloc = hook_malloc_by_owner;
+        hooks.calloc = hook_calloc_by_owner;
+        hooks.realloc = hook_realloc_by_owner;
         hooks.free = hook_free_by_owner;
     }
     python_allocator_set(python_domains[which], &hooks);

@@ -69,12 +69,9 @@ static void *reallocate_nothing(heap *h, void *object, size_t bytes, slabmalloc_
     return made;
 }
 
-/* The live object, of so many usable bytes, with `bytes`. `own`: its slab, if it is one of the heap's own. */
-ALWAYS_INLINE void *reallocate_live(heap *h, slab *own, void *object, size_t usable, size_t bytes,
-                                    slabmalloc_status *status)
+/* The live object, of so many usable bytes, goes where it has `bytes`. `own`: its slab, if that is the heap's own. */
+ALWAYS_INLINE void *move(heap *h, slab *own, void *object, size_t usable, size_t bytes, slabmalloc_status *status)
 {
-    if (bytes <= usable && (heap_fits(usable, bytes) || is_in_class(h, usable, bytes)))
-        return object;
     bool is_growing = bytes > usable && bytes >= GROWING_BYTES;
     void *moved = heap_allocate(h, is_growing ? room_to_grow(h, bytes) : bytes);
     if (UNLIKELY(moved == NULL))
@@ -95,24 +92,30 @@ static NOINLINE void *reallocate_other(heap *h, void *object, size_t bytes, slab
     *status = usable == 0 ? diagnose(h->space, object) : SLABMALLOC_OK;
     if (usable == 0)
         return NULL;
-    if (usable > HEAP_MEDIUM_BYTES && bytes > HEAP_MEDIUM_BYTES && !heap_fits(usable, bytes)) {
+    if (heap_fits(usable, bytes) || is_in_class(h, usable, bytes))
+        return object;
+    if (usable > HEAP_MEDIUM_BYTES && bytes > HEAP_MEDIUM_BYTES) {
         void *resized = space_resize_large(h->space, object, bytes);
         if (resized != NULL)
             return resized;
     }
     /* Also what the kernel does not resize: a mapping that its client gave advice for in parts, as NumPy does. */
-    return reallocate_live(h, NULL, object, usable, bytes, status);
+    return move(h, NULL, object, usable, bytes, status);
 }
 
 void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *status)
 {
     slab *own = heap_own_slab(&h->view, (uintptr_t)object);
-    if (UNLIKELY(own == NULL))
+    if (UNLIKELY(own == NULL) || UNLIKELY(slab_wants_attention(own)))
         return reallocate_other(h, object, bytes, status);
-    if (UNLIKELY(!heap_is_live_in(own, (uintptr_t)object))) {
+    quotient slot = slab_slot_of(own, (uintptr_t)object);
+    if (UNLIKELY(!slot.is_within) || UNLIKELY(bitset_has(slab_local_apart(own), slot.value))) {
         *status = diagnose(h->space, object);
         return NULL;
     }
     *status = SLABMALLOC_OK;
-    return reallocate_live(h, own, object, own->sc->object_bytes, bytes, status);
+    size_t usable = own->sc->object_bytes;
+    if (heap_fits(usable, bytes) || heap_sc_of(&h->view, bytes) == own->sc)
+        return object;
+    return move(h, own, object, usable, bytes, status);
 }

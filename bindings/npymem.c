@@ -115,9 +115,8 @@ ALWAYS_INLINE bool is_live(const heap_view *view, uintptr_t object, size_t bytes
 
 ALWAYS_INLINE bool cache_give(void *block, size_t bytes)
 {
-    const heap *h = thread_heap;
-    if (bytes >= CACHED_BYTES || cache[bytes].count == CACHED_BLOCKS || h == NULL ||
-        !is_live(&h->view, (uintptr_t)block, bytes))
+    if (bytes >= CACHED_BYTES || cache[bytes].count == CACHED_BLOCKS ||
+        !is_live(&thread_heap->view, (uintptr_t)block, bytes))
         return false;
     cache_bucket *bucket = &cache[bytes];
     for (size_t i = 0; i < bucket->count; i++)

@@ -95,12 +95,12 @@ size_t process_trim(void)
 {
     heap *h = pymem_own_heap();
     size_t bytes = h == NULL ? 0 : heap_trim(h);
-    return thread_heap == NULL ? bytes : bytes + heap_trim(thread_heap);
+    return thread_heap_if_any() == NULL ? bytes : bytes + heap_trim(thread_heap);
 }
 
 const char *process_audit(void)
 {
     heap *h = pymem_own_heap();
     const char *fault = h == NULL ? NULL : heap_audit(h);
-    return fault != NULL || thread_heap == NULL ? fault : heap_audit(thread_heap);
+    return fault != NULL || thread_heap_if_any() == NULL ? fault : heap_audit(thread_heap);
 }

@@ -63,7 +63,7 @@ static void *allocate(thread_domain which, size_t bytes, size_t align,
                       void *(*from_heap)(heap *h, size_t bytes, size_t align))
 {
     int reason = errno;
-    heap *known = thread_heap, *h = LIKELY(known != NULL) ? known : thread_heap_open();
+    heap *known = thread_heap_if_any(), *h = LIKELY(known != NULL) ? known : thread_heap_open();
     void *block = h == NULL ? NULL : count_served(h, which, from_heap(h, bytes, align), bytes);
     if (UNLIKELY(known == NULL))
         thread_heap_done(h);
@@ -115,7 +115,7 @@ bool thread_domain_free(thread_domain which, void *block)
     if (block == NULL)
         return false;
     int reason = errno;
-    heap *h = thread_heap;
+    heap *h = thread_heap_if_any();
     space *s = process_space_if_any();
     /* A thread without a heap is one that only frees, or is at its end. */
     slabmalloc_status status = h != NULL   ? heap_free(h, block)

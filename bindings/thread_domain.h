@@ -39,7 +39,7 @@ ALWAYS_INLINE void *thread_domain_allocate_from(thread_domain which, heap *h, sl
 {
     heap_tally *tally = &h->tallies[which];
     uintptr_t object = sc->next;
-    if (UNLIKELY(object == NO_SLOT))
+    if (UNLIKELY(object == NO_SLOT) && UNLIKELY((object = sc_step(sc, true)) == NO_SLOT))
         return otherwise(bytes);
     if (UNLIKELY(heap_count_down(&tally->calls_until_tick))) {
         atomic_store_explicit(&tally->calls_until_tick, 1, memory_order_relaxed);
@@ -52,7 +52,7 @@ ALWAYS_INLINE void *thread_domain_allocate_from(thread_domain which, heap *h, sl
 ALWAYS_INLINE void *thread_domain_allocate_quickly(thread_domain which, size_t bytes, void *(*otherwise)(size_t bytes))
 {
     heap *h = thread_heap;
-    if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= h->view.small_bytes))
+    if (UNLIKELY(bytes - 1 >= h->view.small_bytes))
         return otherwise(bytes);
     return thread_domain_allocate_from(which, h, heap_sc_of_small(&h->view, bytes), bytes, otherwise);
 }
@@ -61,7 +61,7 @@ ALWAYS_INLINE void *thread_domain_allocate_quickly(thread_domain which, size_t b
 ALWAYS_INLINE bool thread_domain_free_quickly(thread_domain which, void *block)
 {
     heap *h = thread_heap;
-    slab *s = LIKELY(h != NULL) ? heap_own_slab(&h->view, (uintptr_t)block) : NULL;
+    slab *s = heap_own_slab(&h->view, (uintptr_t)block);
     if (UNLIKELY(s == NULL))
         return false;
     _Atomic uint64_t *freed_blocks = &h->tallies[which].freed_blocks;

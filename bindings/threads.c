@@ -14,7 +14,8 @@
 #include "options.h"
 #include "pymem.h"
 
-_Thread_local heap *thread_heap;
+heap no_heap;
+_Thread_local heap *thread_heap = &no_heap;
 _Thread_local bool thread_is_passing;
 static _Thread_local bool thread_is_ending STATIC_TLS;
 
@@ -48,7 +49,7 @@ space *process_space(void)
 /* What the thread frees from here on, in destructors that come later, are remote frees. */
 static void thread_ends(void *context)
 {
-    thread_heap = NULL;
+    thread_heap = &no_heap;
     thread_is_ending = true;
     heap_abandon(context);
 }
@@ -66,7 +67,7 @@ static bool is_gone(uint64_t owner)
 
 heap *thread_heap_open(void)
 {
-    if (thread_heap != NULL)
+    if (thread_heap_if_any() != NULL)
         return thread_heap;
     int reason = errno;
     space *s = process_space();
@@ -107,11 +108,11 @@ static void after_fork_in_parent(void)
 /* The interpreter's heap is in order: who forks holds the interpreter lock, or the child can't use CPython at all. */
 static void after_fork_in_child(void)
 {
-    heap *kept[] = {thread_heap, pymem_heap()};
+    heap *kept[] = {thread_heap_if_any(), pymem_heap()};
     if (process_space_if_any() != NULL)
         space_fork_child(process_space_if_any(), kept, 2);
-    if (thread_heap != NULL)
-        thread_heap->owner = (uint64_t)gettid();
+    if (kept[0] != NULL)
+        kept[0]->owner = (uint64_t)gettid();
     pthread_mutex_unlock(&space_lock);
 }
 

@@ -24,8 +24,17 @@
 #define STATIC_TLS
 #endif
 
-/* The calling thread's heap; NULL before its first allocation, and after its end has begun. */
+/* The calling thread's heap; before its first allocation, and after its end has begun, no_heap: that serves no size and
+ * has no slab, so the quick paths need not ask. */
 extern _Thread_local heap *thread_heap STATIC_TLS;
+extern heap no_heap;
+
+/* The same for all others: NULL if there is none. */
+static inline heap *thread_heap_if_any(void)
+{
+    heap *h = thread_heap;
+    return h == &no_heap ? NULL : h;
+}
 
 /* The thread is in an allocator that was there before, on behalf of `obj` or `mem`. What that takes from `raw` it may
  * hand on in pieces, with words of its own before them, which nobody could tell from our blocks: so it gets none. */

@@ -34,14 +34,14 @@ static void *malloc_nothing(void) { return served(thread_domain_allocate_nothing
 static NOINLINE void *malloc_not_small(size_t bytes)
 {
     heap *h = thread_heap;
-    if (UNLIKELY(h != NULL && h->hardened != NULL)) {
+    if (UNLIKELY(h->hardened != NULL)) {
         void *block = thread_domain_allocate_hardened(THREAD_MALLOC, h, bytes);
         if (LIKELY(block != NULL))
             return block;
     }
     if (bytes == 0)
         return malloc_nothing();
-    slabmalloc_sc *sc = h == NULL ? NULL : heap_sc_of(&h->view, bytes);
+    slabmalloc_sc *sc = heap_sc_of(&h->view, bytes);
     if (UNLIKELY(sc == NULL))
         return malloc_slowly(bytes);
     return thread_domain_allocate_from(THREAD_MALLOC, h, sc, bytes, malloc_slowly);
@@ -50,7 +50,7 @@ static NOINLINE void *malloc_not_small(size_t bytes)
 EXPORT void *malloc(size_t bytes)
 {
     heap *h = thread_heap;
-    if (UNLIKELY(h == NULL) || UNLIKELY(bytes - 1 >= h->view.small_bytes))
+    if (UNLIKELY(bytes - 1 >= h->view.small_bytes))
         return malloc_not_small(bytes);
     return thread_domain_allocate_from(THREAD_MALLOC, h, heap_sc_of_small(&h->view, bytes), bytes, malloc_slowly);
 }
@@ -127,7 +127,7 @@ _Noreturn static NOINLINE void stop(const char *call, void *block)
 
 static NOINLINE void free_slowly(void *block)
 {
-    heap *h = thread_heap;
+    heap *h = thread_heap_if_any();
     if (h == NULL ? thread_domain_free_without_heap(THREAD_MALLOC, block)
                   : thread_domain_free_of_another(THREAD_MALLOC, h, block) ||
                         (h->hardened != NULL && thread_domain_free_hardened(THREAD_MALLOC, h, block)))

@@ -167,8 +167,8 @@ static void order_is_kept_where_it_is_asked_for(void)
     heap_destroy(h);
 }
 
-/* Where cursors lag the lowest follows, for above the word nothing was used yet. No audit comes between: it would let the
- * cursor leave the word. */
+/* Where cursors lag the lowest follows, since above the word nothing was used yet. No audit comes between: it would let
+ * the cursor leave the word. */
 static void a_word_that_is_used_up_goes_on(void)
 {
     enum { BYTES = 48, BEGUN = 2 * WORD_BITS };

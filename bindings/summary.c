@@ -79,14 +79,18 @@ static void add_domains(text *t, const summary_figures *f)
 /* A line of the table of classes, or the sum of some. */
 typedef struct class_line {
     size_t live_blocks, live_bytes, slabs, mapped_bytes, peak_bytes;
-    uint64_t remote_frees;
+    uint64_t served_blocks, remote_frees;
 } class_line;
 
 static class_line line_of(const space_class_stats *c)
 {
-    return (class_line){
-        c->live_objects, c->live_objects * c->object_bytes, c->slabs, c->pages_bytes, c->peak_pages_bytes,
-        c->remote_frees};
+    return (class_line){c->live_objects,
+                        c->live_objects * c->object_bytes,
+                        c->slabs,
+                        c->pages_bytes,
+                        c->peak_pages_bytes,
+                        c->served_objects,
+                        c->remote_frees};
 }
 
 static void add_line(class_line *sum, class_line line)
@@ -95,17 +99,28 @@ static void add_line(class_line *sum, class_line line)
     sum->live_bytes += line.live_bytes;
     sum->slabs += line.slabs;
     sum->mapped_bytes += line.mapped_bytes;
-    sum->peak_bytes += line.peak_bytes;
+    sum->served_blocks += line.served_blocks;
     sum->remote_frees += line.remote_frees;
+}
+
+/* 0: there is none. */
+static void add_peak(text *t, size_t bytes)
+{
+    if (bytes == 0)
+        add(t, "%10s", "-");
+    else
+        add(t, "%10.1f", mebibytes(bytes));
 }
 
 static void render_line(text *t, const char *name, class_line line)
 {
     add(t, "  %-12s", name);
-    add_count(t, 16, line.live_blocks);
+    add_count(t, 16, line.served_blocks);
+    add_count(t, 14, line.live_blocks);
     add(t, "%12.1f", mebibytes(line.live_bytes));
     add_count(t, 9, line.slabs);
-    add(t, "%12.1f%10.1f", mebibytes(line.mapped_bytes), mebibytes(line.peak_bytes));
+    add(t, "%12.1f", mebibytes(line.mapped_bytes));
+    add_peak(t, line.peak_bytes);
     add_count(t, 14, line.remote_frees);
     add(t, "\n");
 }
@@ -133,7 +148,8 @@ static bool is_shown(const space_stats *stats, int at)
     return larger < CLASSES_SHOWN;
 }
 
-/* Those that are not shown are one line. Returns how many slabs there are in all. */
+/* Those that are not shown are one line, without a peak: each had its own at another time. Returns how many slabs there
+ * are in all. */
 static size_t add_slabs(text *t, const space_stats *stats)
 {
     char name[48];
@@ -161,17 +177,21 @@ static size_t add_slabs(text *t, const space_stats *stats)
 
 static void add_classes(text *t, const space_stats *stats)
 {
-    add(t, "  class           live blocks    live MiB    slabs  mapped MiB  peak MiB  remote frees\n");
+    add(t, "  class         served blocks   live blocks    live MiB    slabs  mapped MiB  peak MiB  remote frees\n");
     size_t slabs = add_slabs(t, stats);
     add(t, "  %-12s", "> 128 KiB");
-    add_count(t, 16, stats->large_objects);
-    add(t, "%12.1f%9s%12.1f%10.1f%14s\n", mebibytes(stats->large_bytes), "-",
-        mebibytes(stats->large_bytes + stats->large_resting_bytes), mebibytes(stats->large_peak_bytes), "-");
-    add(t, "  %-12s", "all");
-    add_count(t, 16, stats->live_objects);
+    add_count(t, 16, stats->large_served);
+    add_count(t, 14, stats->large_objects);
+    add(t, "%12.1f%9s%12.1f", mebibytes(stats->large_bytes), "-",
+        mebibytes(stats->large_bytes + stats->large_resting_bytes));
+    add_peak(t, stats->large_peak_bytes);
+    add(t, "%14s\n  %-12s", "-", "all");
+    add_count(t, 16, stats->served_objects);
+    add_count(t, 14, stats->live_objects);
     add(t, "%12.1f", mebibytes(stats->live_bytes));
     add_count(t, 9, slabs);
-    add(t, "%12.1f%10.1f", mebibytes(stats->mapped_bytes), mebibytes(stats->peak_mapped_bytes));
+    add(t, "%12.1f", mebibytes(stats->mapped_bytes));
+    add_peak(t, stats->peak_mapped_bytes);
     add_count(t, 14, stats->remote_frees);
     add(t, "\n");
 }
@@ -260,6 +280,7 @@ static void render_json_classes(text *t, const space_stats *stats)
         add_field(t, "peak_pages_bytes", c->peak_pages_bytes);
         add_field(t, "live_objects", c->live_objects);
         add_field(t, "free_objects", c->free_objects);
+        add_field(t, "served_objects", c->served_objects);
         add_field(t, "remote_frees", c->remote_frees);
         add(t, "}");
         comma = ", ";
@@ -292,11 +313,13 @@ static void render_json(text *t, const summary_figures *f, double wall_seconds, 
     add_field(t, "given_back_bytes", stats->given_back_bytes);
     add_field(t, "reserved_bytes", stats->reserved_bytes);
     add_field(t, "bookkeeping_bytes", stats->bookkeeping_bytes);
+    add_field(t, "served_objects", stats->served_objects);
     add_field(t, "remote_frees", stats->remote_frees);
     add_field(t, "large_objects", stats->large_objects);
     add_field(t, "large_bytes", stats->large_bytes);
     add_field(t, "large_resting_bytes", stats->large_resting_bytes);
     add_field(t, "large_peak_bytes", stats->large_peak_bytes);
+    add_field(t, "large_served", stats->large_served);
     add_field(t, "large_reused", stats->large_reused);
     add_field(t, "heaps", stats->heaps);
     add_field(t, "abandoned_heaps", stats->abandoned_heaps);

@@ -41,7 +41,7 @@ static uint64_t frees_without_heap(thread_domain which)
 void thread_domain_tick(heap *h, thread_domain which)
 {
     heap_tally *tally = &h->tallies[which];
-    heap_count(&tally->ticks, 1); /* first: between the two a reader sees too many served, never too few */
+    count_add(&tally->ticks, 1); /* first: between the two a reader sees too many served, never too few */
     atomic_store_explicit(&tally->calls_until_tick, HEAP_CALLS_PER_TICK, memory_order_relaxed);
     int reason = errno;
     heap_tick(h);
@@ -53,8 +53,8 @@ static void *count_served(heap *h, thread_domain which, void *block, size_t byte
     if (block == NULL)
         return NULL;
     heap_tally *tally = &h->tallies[which];
-    heap_count(&tally->served_bytes, bytes);
-    if (UNLIKELY(heap_count_down(&tally->calls_until_tick)))
+    count_add(&tally->served_bytes, bytes);
+    if (UNLIKELY(count_down(&tally->calls_until_tick)))
         thread_domain_tick(h, which);
     return block;
 }
@@ -125,7 +125,7 @@ bool thread_domain_free(thread_domain which, void *block)
     if (status != SLABMALLOC_OK)
         stop_if_owned(which, s, block, "free", status);
     else if (h != NULL)
-        heap_count(&h->tallies[which].freed_blocks, 1);
+        count_add(&h->tallies[which].freed_blocks, 1);
     else
         count_free_without_heap(which);
     return status == SLABMALLOC_OK;
@@ -141,9 +141,9 @@ static void *resize(heap *h, thread_domain which, void *block, size_t bytes, boo
         return NULL;
     }
     if (resized == block)
-        heap_count(&h->tallies[which].resized_blocks, 1);
+        count_add(&h->tallies[which].resized_blocks, 1);
     else if (resized != NULL)
-        heap_count(&h->tallies[which].freed_blocks, 1);
+        count_add(&h->tallies[which].freed_blocks, 1);
     return resized == block ? block : count_served(h, which, resized, bytes);
 }
 

@@ -41,11 +41,11 @@ ALWAYS_INLINE void *thread_domain_allocate_from(thread_domain which, heap *h, sl
     uintptr_t object = sc->next;
     if (UNLIKELY(object == NO_SLOT) && UNLIKELY((object = sc_step(sc, true)) == NO_SLOT))
         return otherwise(bytes);
-    if (UNLIKELY(heap_count_down(&tally->calls_until_tick))) {
+    if (UNLIKELY(count_down(&tally->calls_until_tick))) {
         atomic_store_explicit(&tally->calls_until_tick, 1, memory_order_relaxed);
         return otherwise(bytes);
     }
-    heap_count(&tally->served_bytes, bytes);
+    count_add(&tally->served_bytes, bytes);
     return sc_allocate_next(sc, object);
 }
 
@@ -65,10 +65,10 @@ ALWAYS_INLINE bool thread_domain_free_quickly(thread_domain which, void *block)
     if (UNLIKELY(s == NULL))
         return false;
     _Atomic uint64_t *freed_blocks = &h->tallies[which].freed_blocks;
-    heap_count(freed_blocks, 1);
+    count_add(freed_blocks, 1);
     if (LIKELY(heap_free_quickly(s, (uintptr_t)block, true)))
         return true;
-    heap_count(freed_blocks, UINT64_MAX);
+    count_add(freed_blocks, UINT64_MAX);
     return false;
 }
 
@@ -80,7 +80,7 @@ ALWAYS_INLINE bool thread_domain_free_of_another(thread_domain which, heap *h, v
     if (UNLIKELY(s == NULL) || UNLIKELY(s->sc->zone == h->view.zone) ||
         UNLIKELY(remote_free(s->sc, s, (uintptr_t)block - slab_page(s)) != SLABMALLOC_OK))
         return false;
-    heap_count(&h->tallies[which].freed_blocks, 1);
+    count_add(&h->tallies[which].freed_blocks, 1);
     return true;
 }
 
@@ -97,8 +97,8 @@ ALWAYS_INLINE void *thread_domain_allocate_hardened(thread_domain which, heap *h
     heap_tally *tally = &h->tallies[which];
     if (UNLIKELY(block == NULL))
         return NULL;
-    heap_count(&tally->served_bytes, bytes);
-    if (UNLIKELY(heap_count_down(&tally->calls_until_tick)))
+    count_add(&tally->served_bytes, bytes);
+    if (UNLIKELY(count_down(&tally->calls_until_tick)))
         thread_domain_tick(h, which);
     return block;
 }
@@ -107,7 +107,7 @@ ALWAYS_INLINE bool thread_domain_free_hardened(thread_domain which, heap *h, voi
 {
     if (UNLIKELY(!hardened_free_quickly(h, block)))
         return false;
-    heap_count(&h->tallies[which].freed_blocks, 1);
+    count_add(&h->tallies[which].freed_blocks, 1);
     return true;
 }
 

@@ -94,7 +94,7 @@ static void leave_space(heap *h)
     for (int i = 0; i < HEAP_TALLIES; i++)
         tally_add(&s->past.tallies[i], &h->tallies[i]);
     s->past.swept_bytes += atomic_load_explicit(&h->swept_bytes, memory_order_relaxed);
-    heap_add_remote_frees(h, s->past.remote_frees);
+    heap_add_counts(h, s->past.classes);
 }
 
 void heap_return(heap *h, bool at_once)

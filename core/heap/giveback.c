@@ -91,7 +91,7 @@ static void purge_run(sweeping *w, size_t begin, size_t end)
     void *run = (void *)(slab_page(w->s) + begin * w->os_bytes);
     size_t run_bytes = (end - begin) * w->os_bytes, resident_bytes = os_resident_bytes(run, run_bytes);
     if (slabmalloc_os_purge(run, run_bytes) == 0)
-        heap_count(&w->h->swept_bytes, resident_bytes); /* much of a slab may never have been touched */
+        count_add(&w->h->swept_bytes, resident_bytes); /* much of a slab may never have been touched */
     w->calls++;
 }
 
@@ -106,6 +106,7 @@ static size_t sweep_slab(heap *h, range *r, slab *s)
         for (size_t unit = 0; unit < page_bytes / ARENA_UNIT_BYTES; unit++)
             w.purged[unit] = 0;
     s->has_purged = s != sc_current(s->sc);
+    s->looks = heap_looks_of(s);
     for (size_t i = 0, end; i < page_bytes / w.os_bytes; i = end + 1) {
         for (end = i; end < page_bytes / w.os_bytes && is_purgeable(&w, end); end++)
             ;

@@ -122,6 +122,7 @@ static void count_page(space *s, uint32_t class_index)
 static void slab_joined(void *context, slab *s)
 {
     s->sc->random_start = s->sc->pages > 1 && s->sc->object_bytes < SLABMALLOC_MIN_PAGE_BYTES;
+    s->looks = heap_looks_of(s);
     enter_slab(context, s, s);
     const heap *h = context;
     if (!h->is_nothing)
@@ -317,6 +318,18 @@ void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
     return sc != NULL ? sc_allocate(sc) : space_allocate_large(h->space, bytes, align, &is_zero);
 }
 
+/* What has no memory is zero: the system would find some for it and clear it twice. To ask costs less than that, and
+ * more than to clear, so one asks twice for each slot of a slab. */
+static void *zero(heap *h, void *object, size_t bytes)
+{
+    slab *s = bytes < HEAP_ASKED_BYTES ? NULL : space_slab_at(h->space, (uintptr_t)object);
+    if (s == NULL || s->looks == 0)
+        return memset(object, 0, bytes);
+    s->looks--;
+    os_zero(object, bytes);
+    return object;
+}
+
 void *heap_allocate_zeroed(heap *h, size_t bytes)
 {
     if (UNLIKELY(h->hardened != NULL))
@@ -324,7 +337,7 @@ void *heap_allocate_zeroed(heap *h, size_t bytes)
     bool is_zero = false;
     void *object = bytes > HEAP_MEDIUM_BYTES ? space_allocate_large(h->space, bytes, HEAP_ALIGN_BYTES, &is_zero)
                                              : heap_allocate(h, bytes);
-    return object == NULL || is_zero ? object : memset(object, 0, bytes);
+    return object == NULL || is_zero ? object : zero(h, object, bytes);
 }
 
 _Static_assert(HEAP_PAGE_BYTES / HEAP_ALIGN_BYTES <= WORD_BITS * WORD_BITS, "no slab of a heap is deep");

@@ -103,6 +103,15 @@ typedef struct heap {
 /* So many of each kind in half a second, if the sweep's rounds come as often. */
 enum { HEAP_LOOKS = 256, HEAP_LOOKS_MS = 500 };
 
+/* For memory that shall be zero, from so many bytes on, one asks the system what has no memory yet: so often, of a slab
+ * that has just joined or was swept. */
+enum { HEAP_ASKED_BYTES = 16 * 1024 };
+
+ALWAYS_INLINE uint8_t heap_looks_of(const slab *s)
+{
+    return (uint8_t)min_size(2 * (size_t)s->sc->geometry.capacity, UINT8_MAX);
+}
+
 enum { SPACE_CLASSES = HEAP_CLASSES };
 
 /* Of a size: live + free objects are the slots of its slabs. */
@@ -111,7 +120,8 @@ typedef struct space_class_stats {
     size_t slabs, pages_bytes;
     size_t peak_pages_bytes; /* the most that there ever were */
     size_t live_objects, free_objects;
-    uint64_t remote_frees; /* collected, or still to be */
+    uint64_t served_objects; /* handed out so far */
+    uint64_t remote_frees;   /* collected, or still to be */
 } space_class_stats;
 
 /* Of all heaps of a space. mapped = live + free + tail + resting, to the byte. */
@@ -123,10 +133,11 @@ typedef struct space_stats {
     size_t resting_bytes;                   /* free pages and large objects, not purged yet */
     uint64_t given_back_bytes;              /* purged or unmapped so far */
     size_t reserved_bytes, bookkeeping_bytes;
+    uint64_t served_objects;                      /* handed out so far */
     uint64_t remote_frees;                        /* collected, or still to be */
     size_t large_objects, large_bytes;            /* of the live ones */
     size_t large_resting_bytes, large_peak_bytes; /* of resting ones / the most that both ever were */
-    uint64_t large_reused;                        /* large objects served from what rested */
+    uint64_t large_served, large_reused;          /* large objects so far / those of them that had rested */
     size_t heaps, abandoned_heaps;
     bool is_hardened;
     size_t huge_page_bytes; /* memory of pages goes back by so many; 0: they are in no huge pages */
@@ -152,8 +163,8 @@ void heap_return(heap *h, bool at_once);
 heap *heap_make(space *s, bool is_nothing);
 /* Its bookkeeping goes back; pages that it still has are the space's, which ends too. */
 void heap_end(heap *h);
-/* Adds the remote frees that were collected in it. [any thread, while the heap is there] */
-void heap_add_remote_frees(const heap *h, uint64_t *by_class);
+/* Adds what was done in it. [any thread, while the heap is there] */
+void heap_add_counts(const heap *h, class_counts *by_class);
 
 /* ---- objects --------------------------------------------------------------------------------------------- */
 

@@ -240,6 +240,7 @@ void *large_resize(large_space *l, void *object, size_t bytes, size_t *missing_b
         else if (is_want(reason) && bytes > b->bytes)
             *missing_bytes = bytes - b->bytes;
         enter(l, b);
+        l->served_count += resized != NULL && resized != object; /* as one whose contents were copied */
     }
     pthread_mutex_unlock(&l->lock);
     errno = kept;

@@ -67,11 +67,16 @@ typedef struct space_options {
     void (*damaged)(struct space *s, const void *object);
 } space_options;
 
+/* What was done in a class: objects handed out, and remote frees that were collected. */
+typedef struct class_counts {
+    uint64_t served, remote_frees;
+} class_counts;
+
 /* What the heaps that have ended did. */
 typedef struct space_past {
     tally_sum tallies[HEAP_TALLIES];
     uint64_t swept_bytes;
-    uint64_t remote_frees[HEAP_CLASSES]; /* collected, by class */
+    class_counts classes[HEAP_CLASSES];
 } space_past;
 
 typedef struct space {

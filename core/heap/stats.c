@@ -67,32 +67,36 @@ static void count_held(space_stats *stats, const heap *h)
     }
 }
 
-void heap_add_remote_frees(const heap *h, uint64_t *by_class)
+void heap_add_counts(const heap *h, class_counts *by_class)
 {
     for (uint32_t i = 0; i < zone_sc_count(h->view.zone); i++) {
         const slabmalloc_sc *sc = &h->view.zone->sc[i];
-        by_class[sc->index] += atomic_load_explicit(&sc->remote_frees, memory_order_relaxed);
+        by_class[sc->index].served += atomic_load_explicit(&sc->served, memory_order_relaxed);
+        by_class[sc->index].remote_frees += atomic_load_explicit(&sc->remote_frees, memory_order_relaxed);
     }
 }
 
 /* What the classes did so far; of the objects without bytes there is no row. */
 static void count_past(space_stats *stats, const space *s)
 {
-    uint64_t remote_frees[HEAP_CLASSES], of_nothing[HEAP_CLASSES] = {0};
-    memcpy(remote_frees, s->past.remote_frees, sizeof(remote_frees));
+    class_counts counts[HEAP_CLASSES], of_nothing[HEAP_CLASSES] = {{0}};
+    memcpy(counts, s->past.classes, sizeof(counts));
     for (const heap *h = s->heaps; h != NULL; h = h->next)
-        heap_add_remote_frees(h, h->is_nothing ? of_nothing : remote_frees);
-    stats->remote_frees += of_nothing[0];
+        heap_add_counts(h, h->is_nothing ? of_nothing : counts);
+    stats->served_objects += of_nothing[0].served;
+    stats->remote_frees += of_nothing[0].remote_frees;
     const slabmalloc_size_classes *classes = &s->options.classes;
     for (uint32_t i = 0; i < classes->count; i++) {
         size_t peak_pages = atomic_load_explicit(&s->class_peak_pages[i], memory_order_relaxed);
-        stats->remote_frees += remote_frees[i];
+        stats->served_objects += counts[i].served;
+        stats->remote_frees += counts[i].remote_frees;
         if (peak_pages == 0)
             continue;
         space_class_stats *row = &stats->classes[i];
         row->object_bytes = classes->sizes[i];
         row->peak_pages_bytes = peak_pages * sizeclass_page_bytes(classes, i);
-        row->remote_frees += remote_frees[i];
+        row->served_objects = counts[i].served;
+        row->remote_frees += counts[i].remote_frees;
     }
 }
 
@@ -135,6 +139,8 @@ space_stats space_statistics(space *s)
     stats.large_bytes = l->live_bytes;
     stats.large_resting_bytes = l->resting_bytes;
     stats.large_peak_bytes = l->peak_bytes;
+    stats.served_objects += l->served_count;
+    stats.large_served = l->served_count;
     stats.large_reused = l->reused_count;
     pthread_mutex_unlock(&s->large.lock);
     pthread_mutex_unlock(&s->lock);

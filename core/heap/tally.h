@@ -5,7 +5,7 @@
 #ifndef SLABMALLOC_HEAP_TALLY_H
 #define SLABMALLOC_HEAP_TALLY_H
 
-#include "base/bits.h"
+#include "base/count.h"
 
 enum { HEAP_CALLS_PER_TICK = 64 };
 
@@ -22,30 +22,6 @@ typedef struct heap_tally {
     _Atomic uint64_t resized_blocks; /* left in place */
     _Atomic uint32_t calls_until_tick;
 } heap_tally;
-
-/* One instruction where there is one that is no atomic operation, but writes the whole word at once. */
-ALWAYS_INLINE void heap_count(_Atomic uint64_t *counter, uint64_t more)
-{
-#if defined(__x86_64__)
-    __asm__("addq %1, %0" : "+m"(*counter) : "er"(more) : "cc");
-#else
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more, memory_order_relaxed);
-#endif
-}
-
-/* The same downwards; true: it is 0 now. */
-ALWAYS_INLINE bool heap_count_down(_Atomic uint32_t *counter)
-{
-#if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__)
-    bool is_zero;
-    __asm__("subl $1, %0" : "+m"(*counter), "=@ccz"(is_zero));
-    return is_zero;
-#else
-    uint32_t rest = atomic_load_explicit(counter, memory_order_relaxed) - 1;
-    atomic_store_explicit(counter, rest, memory_order_relaxed);
-    return rest == 0;
-#endif
-}
 
 /* Of several. */
 typedef struct tally_sum {

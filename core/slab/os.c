@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
@@ -56,6 +57,33 @@ size_t os_resident_bytes(void *memory, size_t bytes)
             resident += (pages[i] & 1u) * os_bytes;
     }
     return resident;
+}
+
+void os_zero(void *memory, size_t bytes)
+{
+    enum { PAGES = 64 };
+    unsigned char is_there[PAGES];
+    size_t os_bytes = os_page_bytes();
+    char *begin = memory, *end = begin + bytes, *first = (char *)align_up((uintptr_t)begin, os_bytes);
+    size_t count = first < end ? (size_t)(end - first) / os_bytes : 0;
+    int kept = errno;
+    if (count == 0 || count > PAGES || mincore(first, count * os_bytes, is_there) != 0) {
+        errno = kept;
+        memset(memory, 0, bytes);
+        return;
+    }
+    memset(begin, 0, (size_t)(first - begin));
+    for (size_t i = 0, next; i < count; i = next) {
+        bool is_missing = (is_there[i] & 1) == 0;
+        for (next = i + 1; next < count && ((is_there[next] & 1) == 0) == is_missing; next++)
+            ;
+        char *run = first + i * os_bytes;
+        size_t run_bytes = (next - i) * os_bytes;
+        /* What is missing may have been swapped out. */
+        if (!is_missing || slabmalloc_os_purge(run, run_bytes) != 0)
+            memset(run, 0, run_bytes);
+    }
+    memset(first + count * os_bytes, 0, (size_t)(end - first) - count * os_bytes);
 }
 
 static void *map_anonymous(size_t bytes, int extra_flags)

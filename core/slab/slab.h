@@ -80,6 +80,7 @@ typedef struct slab {
     _Atomic uint8_t attention; /* SLAB_PENDING | SLAB_DEEP; whoever pushes the slab writes it too; never 0 while deep */
     uint8_t list;
     bool has_purged; /* the heap's: OS pages of this slab are purged; nobody allocated from it since */
+    uint8_t looks;   /* the heap's: so often may the system be asked what has no memory (heap_allocate_zeroed) */
 
     _Atomic uintptr_t page; /* others read it; 0 while unused */
     struct slab *next, *prev;

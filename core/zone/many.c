@@ -18,8 +18,10 @@ size_t sc_allocate_many(slabmalloc_sc *sc, void **objects, size_t count)
             continue;
         }
         uint64_t bits = word_get(sc->next_word);
+        size_t before = done;
         for (; bits != 0 && done < count; bits &= bits - 1)
             objects[done++] = (void *)(sc->next_base + word_lowest(bits) * sc->object_bytes);
+        count_add(&sc->served, done - before);
         word_set(sc->next_word, bits);
         if (bits == 0)
             sc->next = NO_SLOT;
@@ -45,7 +47,7 @@ static inline slab *find(const slabmalloc_sc *sc, last_slab *last, uintptr_t pag
 /* Sets the bit of `object`, after every check, and nothing else: no count, no list, no cursor. */
 static slabmalloc_status mark_free(slabmalloc_sc *sc, last_slab *last, uintptr_t object)
 {
-    uintptr_t page = object & sc->page_mask;
+    uintptr_t page = object & ~sc->offset_mask;
     slab *s = find(sc, last, page);
     if (UNLIKELY(s->sc != sc))
         return sc_diagnose(sc, object);
@@ -67,7 +69,7 @@ static slabmalloc_status mark_free(slabmalloc_sc *sc, last_slab *last, uintptr_t
 
 static void unmark_free(slabmalloc_sc *sc, last_slab *last, uintptr_t object)
 {
-    uintptr_t page = object & sc->page_mask;
+    uintptr_t page = object & ~sc->offset_mask;
     slab *s = find(sc, last, page);
     size_t index = divide(object - page, sc->geometry.reciprocal, 0).value;
     word *w = &s->local[index / WORD_BITS];
@@ -94,7 +96,7 @@ slabmalloc_status sc_deallocate_many(slabmalloc_sc *sc, void *const *objects, si
     ASSERT(sc->zone->watcher.drained == NULL); /* or a slab could leave in between */
     bool is_in_current = false;
     for (size_t i = 0; i < count; i++) {
-        slab *s = find(sc, &last, (uintptr_t)objects[i] & sc->page_mask);
+        slab *s = find(sc, &last, (uintptr_t)objects[i] & ~sc->offset_mask);
         if (s == sc_current(sc))
             is_in_current = true;
         else if (--s->room == 0)

@@ -34,8 +34,7 @@ slabmalloc_status remote_free(slabmalloc_sc *sc, slab *s, uintptr_t offset)
 
 slabmalloc_status remote_deallocate(slabmalloc_sc *sc, void *pointer)
 {
-    uintptr_t object = (uintptr_t)pointer,
-              page = object & ~sc->offset_mask; /* page_mask lies among the owner's moves */
+    uintptr_t object = (uintptr_t)pointer, page = object & ~sc->offset_mask;
     slab *s = registry_find(&sc->zone->registry, page);
     if (UNLIKELY(s->sc != sc))
         return sc_diagnose(sc, object);
@@ -83,8 +82,7 @@ static uint32_t collect_slab(slab *s)
     bitset_take(&c.geometry->shape, slab_remote(s, c.geometry), take_bits, &c); /* C3, C4 */
     if (c.count > 0)
         sc_note_collected(sc, s, c.count);
-    uint64_t frees = atomic_load_explicit(&sc->remote_frees, memory_order_relaxed);
-    atomic_store_explicit(&sc->remote_frees, frees + c.count, memory_order_relaxed);
+    count_add(&sc->remote_frees, c.count);
     sc->late_double_frees += c.doubles;
     return c.count;
 }

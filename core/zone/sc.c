@@ -14,7 +14,6 @@ void sc_init(slabmalloc_sc *sc, slabmalloc_zone *zone, uint32_t index, const sla
     *sc = (slabmalloc_sc){
         .next = NO_SLOT,
         .current_page = NO_PAGE,
-        .page_mask = 0 - (uintptr_t)geometry->page_bytes,
         .offset_mask = geometry->page_bytes - 1,
         .object_bytes = geometry->object_bytes,
         .geometry = *geometry,
@@ -153,6 +152,7 @@ static void *allocate_at_start(slabmalloc_sc *sc)
         local_lower(sc->current_local, &sc_current(sc)->summary, &sc->geometry, 0);
     if (sc->start_bits == 0)
         sc_seek_lowest(sc);
+    count_add(&sc->served, 1);
     return (void *)(sc->current_page + word_lowest(left) * sc->object_bytes);
 }
 
@@ -347,7 +347,7 @@ void *sc_allocate_slow(slabmalloc_sc *sc)
 
 slabmalloc_status sc_free_elsewhere(slabmalloc_sc *sc, uintptr_t object)
 {
-    uintptr_t page = object & sc->page_mask;
+    uintptr_t page = object & ~sc->offset_mask;
     slab *s = registry_probe_home(&sc->zone->registry, page);
     if (UNLIKELY(slab_page(s) != page || s->sc != sc))
         return sc_free_away_from_home(sc, object);
@@ -356,7 +356,7 @@ slabmalloc_status sc_free_elsewhere(slabmalloc_sc *sc, uintptr_t object)
 
 slabmalloc_status sc_free_away_from_home(slabmalloc_sc *sc, uintptr_t object)
 {
-    uintptr_t page = object & sc->page_mask;
+    uintptr_t page = object & ~sc->offset_mask;
     slab *s = registry_probe(&sc->zone->registry, page);
     return s->sc == sc ? sc_free_in_listed(sc, s, object - page) : sc_diagnose(sc, object);
 }

@@ -53,6 +53,7 @@
 #ifndef SLABMALLOC_ZONE_SC_H
 #define SLABMALLOC_ZONE_SC_H
 
+#include "base/count.h"
 #include "base/thread.h"
 #include "slab/slab.h"
 #include "slabmalloc.h"
@@ -69,8 +70,8 @@ struct slabmalloc_sc {
     uintptr_t next_base;
     uintptr_t current_page; /* NO_PAGE: there is no current slab */
     word *current_local;
-    uintptr_t page_mask;
-    uint64_t object_bytes; /* as in geometry */
+    _Atomic uint64_t served; /* objects handed out so far; read by anyone */
+    uint64_t object_bytes;   /* as in geometry */
 
     /* One that never changes, up to the geometry's shape: freers read it, and do not meet the owner's writes there. */
     struct slabmalloc_zone *zone;
@@ -193,6 +194,7 @@ size_t sc_allocate_many(slabmalloc_sc *sc, void **objects, size_t count);
 /* The object at the cursor, which is sc->next and no NO_SLOT. */
 ALWAYS_INLINE void *sc_allocate_next(slabmalloc_sc *sc, uintptr_t object)
 {
+    count_add(&sc->served, 1);
     uint64_t bits = word_get(sc->next_word);
     word_remove(&bits, sc->next_index);
     word_set(sc->next_word, bits);
@@ -291,7 +293,7 @@ ALWAYS_INLINE slabmalloc_status sc_free_in_listed(slabmalloc_sc *sc, slab *s, ui
 /* Frees `object`, wherever it is. [owner] */
 ALWAYS_INLINE slabmalloc_status sc_deallocate_owned(slabmalloc_sc *sc, void *pointer)
 {
-    uintptr_t object = (uintptr_t)pointer, page = object & sc->page_mask;
+    uintptr_t object = (uintptr_t)pointer, page = object & ~sc->offset_mask;
     return page == sc->current_page ? sc_free_in_current(sc, object, object - page) : sc_free_elsewhere(sc, object);
 }
 

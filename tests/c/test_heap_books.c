@@ -87,7 +87,7 @@ static void many_end(uint32_t decay_ms, bool by_trim)
         for (size_t i = 0; i < EACH; i++)
             REQUIRE((objects[a][i] = heap_allocate(heaps[a], (size_t)24 << i)) != NULL);
         CHECK_OK(heap_free(heaps[a], objects[a][0]));
-        heap_count(&heaps[a]->tallies[1].freed_blocks, 1);
+        count_add(&heaps[a]->tallies[1].freed_blocks, 1);
     }
     CHECK(is_emulated() || resident_bytes(heaps[MANY / 2]) <= max_size(12 * KIB, 2 * os_page_bytes()));
     CHECK(space_statistics(s).bookkeeping_bytes <= before.bookkeeping_bytes + MANY * 64 * KIB);

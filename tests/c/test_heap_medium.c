@@ -144,6 +144,36 @@ static void zeroed_after_dirty(void)
     heap_destroy(h);
 }
 
+/* Only for memory that nobody has touched, and not without end for that. */
+static void zeroed_where_there_is_no_memory(void)
+{
+    static const size_t sizes[] = {HEAP_ASKED_BYTES, 20000, 100000, HEAP_MEDIUM_BYTES};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        heap *h = heap_new(0);
+        size_t os = os_page_bytes(), usable = 0;
+        char *object = heap_allocate_zeroed(h, sizes[k]);
+        for (int i = 0; i < 2; i++) { /* of the second, the first having been touched */
+            usable = heap_usable_bytes(h->space, object);
+            char *inner = (char *)align_up((uintptr_t)object, os), *end = object + sizes[k];
+            CHECK_EQUAL(os_resident_bytes(inner, (size_t)(end - inner) / os * os), 0);
+            CHECK(all_zero(object, sizes[k]));
+            memset(object, 0xFF, usable);
+            object = heap_allocate_zeroed(h, sizes[k]);
+        }
+        CHECK_OK(heap_free(h, object));
+        bool is_touched = false;
+        for (int i = 0; !is_touched && i < 1000; i++) {
+            object = heap_allocate_zeroed(h, sizes[k]);
+            char *inner = (char *)align_up((uintptr_t)object, os);
+            is_touched = os_resident_bytes(inner, os) != 0;
+            CHECK_OK(heap_free(h, object));
+        }
+        CHECK(is_touched);
+        CHECK_HEAP(h, 2);
+        heap_destroy(h);
+    }
+}
+
 static void wrong_frees_change_nothing(void)
 {
     static const size_t sizes[] = {HEAP_SMALL_BYTES + 1, 50000, HEAP_MEDIUM_BYTES, HEAP_MEDIUM_BYTES + 1, 3 * MIB};
@@ -256,6 +286,7 @@ int main(void)
     RUN(large_objects_are_counted);
     RUN(every_alignment);
     RUN(zeroed_after_dirty);
+    RUN(zeroed_where_there_is_no_memory);
     RUN(wrong_frees_change_nothing);
     RUN(random_steps_conserve_every_byte);
     return check_finish();

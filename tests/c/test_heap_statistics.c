@@ -17,7 +17,7 @@ static space_stats check_rows(space *s)
         const space_class_stats *row = &stats.classes[i];
         if (row->object_bytes == 0) {
             CHECK(row->slabs == 0 && row->pages_bytes == 0 && row->live_objects == 0 && row->free_objects == 0);
-            CHECK(row->peak_pages_bytes == 0 && row->remote_frees == 0);
+            CHECK(row->peak_pages_bytes == 0 && row->remote_frees == 0 && row->served_objects == 0);
             continue;
         }
         size_t page = row->object_bytes > HEAP_SMALL_BYTES ? HEAP_MEDIUM_PAGE_BYTES : HEAP_PAGE_BYTES;
@@ -25,6 +25,7 @@ static space_stats check_rows(space *s)
         CHECK(row->peak_pages_bytes > 0 && row->peak_pages_bytes % page == 0);
         CHECK(row->pages_bytes <= row->peak_pages_bytes);
         CHECK_EQUAL(row->live_objects + row->free_objects, row->slabs * (page / row->object_bytes));
+        CHECK(row->served_objects >= row->live_objects);
         live_objects += row->live_objects;
         live_bytes += row->live_objects * row->object_bytes;
         free_bytes += row->free_objects * row->object_bytes;
@@ -41,6 +42,51 @@ static space_stats check_rows(space *s)
     CHECK(stats.large_resting_bytes <= stats.resting_bytes);
     CHECK_EQUAL(stats.remote_frees, remote_frees);
     return stats;
+}
+
+static uint64_t served(space *s, size_t object_bytes)
+{
+    space_stats stats = space_statistics(s);
+    for (size_t i = 0; i < SPACE_CLASSES; i++)
+        if (stats.classes[i].object_bytes == object_bytes)
+            return stats.classes[i].served_objects;
+    return 0;
+}
+
+/* In whatever way they were, from a slab's random start on, and by heaps that have ended. */
+static void objects_served_are_counted(void)
+{
+    enum { MANY = 5000, BYTES = 48 };
+    space *s = space_new(64 * (size_t)MIB, 1, 5);
+    heap *h = heap_of(s);
+    void *objects[MANY];
+    uint64_t count = 0;
+    for (int round = 0; round < 3; round++) {
+        for (size_t i = 0; i < MANY; i++) {
+            objects[i] = i % 2 == 0 ? heap_allocate(h, BYTES) : heap_allocate_zeroed(h, BYTES);
+            count++;
+        }
+        for (size_t i = 0; i < MANY; i++)
+            CHECK_OK(i % 3 == 0 ? heap_free_remote(s, objects[i]) : heap_free(h, objects[i]));
+    }
+    CHECK_EQUAL(served(s, BYTES), count);
+    slabmalloc_status status;
+    objects[0] = heap_allocate(h, 40);
+    objects[0] = heap_reallocate(h, objects[0], BYTES, &status); /* stays */
+    objects[0] = heap_reallocate(h, objects[0], 20000, &status);
+    CHECK_EQUAL(served(s, heap_usable_bytes(s, objects[0])), 1);
+    objects[0] = heap_reallocate(h, objects[0], BYTES, &status);
+    CHECK_EQUAL(served(s, BYTES), count + 2);
+    CHECK_OK(heap_free(h, objects[0]));
+    heap_trim(h);
+    heap_abandon(h);
+    heap *borrowed = heap_borrow(s, space_now_ms(), 0);
+    REQUIRE(borrowed == h);
+    heap_return(borrowed, true);
+    CHECK_EQUAL(space_statistics(s).heaps, 0);
+    CHECK_EQUAL(served(s, BYTES), count + 2);
+    CHECK_EQUAL(space_statistics(s).served_objects, count + 3);
+    space_destroy(s);
 }
 
 static void rows_add_up(void)
@@ -167,6 +213,7 @@ static void anyone_may_ask_while_others_work(void)
 int main(void)
 {
     alarm(300);
+    RUN(objects_served_are_counted);
     RUN(rows_add_up);
     RUN(what_goes_back_is_counted);
     RUN(anyone_may_ask_while_others_work);

@@ -61,6 +61,7 @@ static void random_steps_keep_the_accounts(void)
             char *object = large_resize(l, live[i].object, bytes, &(size_t){0});
             REQUIRE(object != NULL);
             CHECK(is_stamped(object, bytes < live[i].bytes ? bytes : live[i].bytes, live[i].tag));
+            served += object != live[i].object;
             size_t usable = large_usable_bytes(l, object);
             CHECK(usable >= bytes);
             stamp(object, usable, step);

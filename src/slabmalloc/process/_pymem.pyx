@@ -23,6 +23,7 @@ cdef extern from "heap/heap.h" nogil:
         size_t peak_pages_bytes
         size_t live_objects
         size_t free_objects
+        uint64_t served_objects
         uint64_t remote_frees
     ctypedef struct space_stats:
         size_t live_objects
@@ -35,11 +36,13 @@ cdef extern from "heap/heap.h" nogil:
         uint64_t given_back_bytes
         size_t reserved_bytes
         size_t bookkeeping_bytes
+        uint64_t served_objects
         uint64_t remote_frees
         size_t large_objects
         size_t large_bytes
         size_t large_resting_bytes
         size_t large_peak_bytes
+        uint64_t large_served
         uint64_t large_reused
         size_t heaps
         size_t abandoned_heaps
@@ -237,11 +240,13 @@ def summary_tables(stats):
     figures.space.peak_mapped_bytes = stats.peak_mapped_bytes
     figures.space.resting_bytes = stats.resting_bytes
     figures.space.given_back_bytes = stats.given_back_bytes
+    figures.space.served_objects = stats.served_objects
     figures.space.remote_frees = stats.remote_frees
     figures.space.large_objects = stats.large_objects
     figures.space.large_bytes = stats.large_bytes
     figures.space.large_resting_bytes = stats.large_resting_bytes
     figures.space.large_peak_bytes = stats.large_peak_bytes
+    figures.space.large_served = stats.large_served
     figures.space.large_reused = stats.large_reused
     figures.space.is_hardened = stats.hardened
     figures.resident = resident_memory(stats.resident_bytes or 0, stats.resident_huge_bytes or 0)

@@ -50,6 +50,8 @@ class SizeClassStats:
     """The most that there ever was, of each heap at its own time."""
     live_objects: int
     free_objects: int
+    served_objects: int
+    """Handed out so far; in hardened mode, those too that wait for it."""
     remote_frees: int
 
     def to_dict(self) -> dict[str, int]:
@@ -88,6 +90,8 @@ class ProcessStats:
     reserved_bytes: int = field(default=0, repr=False)
     """Address space set aside; it costs no memory."""
     bookkeeping_bytes: int = field(default=0, repr=False)
+    served_objects: int = field(default=0, repr=False)
+    """Blocks handed out so far; in hardened mode, those too that wait for it."""
     remote_frees: int = field(default=0, repr=False)
     """Blocks freed by another thread than their heap's owner, and collected, so far."""
     large_objects: int = field(default=0, repr=False)
@@ -97,8 +101,10 @@ class ProcessStats:
     """Of `resting_bytes`: freed large blocks."""
     large_peak_bytes: int = field(default=0, repr=False)
     """The most that live and resting large blocks ever were."""
+    large_served: int = field(default=0, repr=False)
+    """Large blocks handed out so far."""
     large_reused: int = field(default=0, repr=False)
-    """Large blocks that were served from those that rest, so far."""
+    """Of these: served from those that rest."""
     heaps: int = field(default=0, repr=False)
     abandoned_heaps: int = field(default=0, repr=False)
     """Of `heaps`: those of threads that have ended, waiting for the next."""

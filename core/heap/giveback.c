@@ -350,10 +350,9 @@ static void ask_others(heap *h)
     pthread_mutex_unlock(&s->lock);
 }
 
-size_t heap_trim(heap *h)
+static void trim_heaps(heap *h)
 {
     space *s = h->space;
-    uint64_t before = given_back(s);
     trim_own(h);
     uint64_t trim = atomic_fetch_add_explicit(&s->trims, 1, memory_order_relaxed) + 1;
     ask_others(h);
@@ -361,6 +360,15 @@ size_t heap_trim(heap *h)
         trim_own(other);
         other->last_trim = trim;
     }
+}
+
+size_t heap_trim(heap *h)
+{
+    space *s = h->space;
+    uint64_t before = given_back(s);
+    trim_heaps(h);
+    if (h->hardened != NULL) /* what one of them kept back may have been another's, who was through with it */
+        trim_heaps(h);
     space_trim(s);
     return (size_t)(given_back(s) - before);
 }

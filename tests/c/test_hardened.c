@@ -429,8 +429,7 @@ static void kept_back_until_memory_is_asked_for(void)
         CHECK_HEAP(h, 0);
         CHECK(space_statistics(s).mapped_bytes > 0);
         heap_abandon(abandoned);
-        heap_trim(h);
-        heap_trim(h); /* what was freed in its slabs by the other */
+        heap_trim(h); /* of either, what was freed by the other */
         CHECK_EQUAL(space_statistics(s).mapped_bytes, 0);
         CHECK_STATUS(heap_free(h, block), FREE_FOREIGN);
         abandoned = heap_of(s); /* a new one: that one has ended */

@@ -165,12 +165,9 @@ def test_a_reserve_of_nothing_is_not_used_and_that_is_said() -> None:
 
 
 def test_usage_that_is_wrong_tells_the_remedy() -> None:
-    done = run([*RUN, "-X", "dev", "-c", "print(1)"])
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "options of the interpreter come before: python -X dev -m slabmalloc run" in done.stderr
     done = run([*RUN, "--quite", "-c", "print(1)"])
+    assert (done.returncode, done.stdout) == (2, "")
     assert "unrecognized arguments: --quite" in done.stderr
-    assert "options of the interpreter" not in done.stderr
     done = run([*RUN, "--decay=abc", "-c", "print(1)"])
     assert "argument --decay: abc is no number of seconds from 0 to 1,000,000\n" in done.stderr
     done = run([*RUN, "--cache=x", "-c", "print(1)"])

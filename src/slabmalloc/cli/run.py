@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """``slabmalloc run`` (floor 6): a program on slabmalloc, and at its end what slabmalloc did.
 
-Options come before the program; everything behind it is the program's own. As a rule this process becomes the program,
-on the preload library; with ``--in-process`` the program runs in this interpreter, behind hooks. The summary is written
-by the process that was started, at its end: not by its children, not when a signal or `os._exit` ends it.
+Options come before the program, ours and the interpreter's; everything behind it is the program's own. As a rule this
+process becomes the program, on the preload library; with ``--in-process`` the program runs in this interpreter, behind
+hooks. The summary is written by the process that was started, at its end: not by its children, not when a signal or
+`os._exit` ends it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import os
 import sys
 
+from slabmalloc.process.command_line import CommandLine, is_known
 from slabmalloc.switches import is_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from slabmalloc.process.command_line import Option
     from slabmalloc.process.in_process import Report
 
 __all__ = ["main"]
@@ -25,9 +28,7 @@ __all__ = ["main"]
 class _Options:
     """What the options say, and what holds where they say nothing."""
 
-    module: list[str] | None = None
-    command: list[str] | None = None
-    script: list[str] | None = None
+    python: CommandLine
     domains: str | None = None
     decay: int | None = None
     cache: int | None = None
@@ -40,11 +41,10 @@ class _Options:
 def main(arguments: Sequence[str]) -> int:
     """Runs the program; raises what the program raises, SystemExit included. 2: wrong usage, or it can't be started."""
     options = _options(arguments)
-    program = _program(options)
-    if not program:
+    if options.python.program in ([], ["--"]):
         return _complain("what shall be run? Give a script, -m MODULE or -c CODE (see slabmalloc run --help)")
     try:
-        start = _prepare(program, options)
+        start = _prepare(options)
     except OSError as error:
         return _complain(f"can't open file {error.filename!r}: [Errno {error.errno}] {error.strerror}")
     except (RuntimeError, ValueError) as error:
@@ -62,46 +62,23 @@ _WITH_VALUE = ("--cache", "--classes", "--decay", "--domains", "--reserve", "--s
 def _options(arguments: Sequence[str]) -> _Options:
     """Flags and a program are understood without argparse, whose import is half as long as an interpreter's start."""
     options = _Options()
-    length = _length_of_own(arguments)
-    own, program = arguments[:length], arguments[length:]
-    has_program = _read_program(program, options)
-    if not has_program:
-        own = arguments  # with what is neither: help, an option of the interpreter, `-m` alone
-    elif all(word in _FLAGS for word in own):
+    options.python = CommandLine(arguments, _WITH_VALUE)
+    own = options.python.long
+    if options.python.program and all(word in _FLAGS for word in own) and all(map(is_known, options.python.options)):
         for word in own:
             setattr(options, word[2:].replace("-", "_"), True)
         return options
-    from .run_options import parser
+    from .run_options import read
     from .streams import while_read
 
-    parsed = while_read(lambda: parser().parse_args(own, _Options()))
-    if has_program:
-        _read_program(program, parsed)
-    return parsed
+    while_read(lambda: read(own, options.python.options, options))
+    return options
 
 
-def _length_of_own(arguments: Sequence[str]) -> int:
-    """How many words in front are long options, with their values."""
-    length = 0
-    while length < len(arguments) and arguments[length].startswith("--") and arguments[length] != "--":
-        length += 2 if arguments[length] in _WITH_VALUE else 1
-    return length
-
-
-def _read_program(words: Sequence[str], options: _Options) -> bool:
-    """As python reads it, `-mNAME` and `-cCODE` too: what is behind it is the program's own. False: it is none."""
-    first, rest = (words[0], list(words[1:])) if words else ("-h", [])
-    if first[:2] in ("-m", "-c") and (rest or first[2:]):
-        setattr(options, "module" if first[1] == "m" else "command", [first[2:], *rest] if first[2:] else rest)
-    elif first == "-" or not first.startswith("-"):
-        options.script = [first, *rest]
-    else:
-        return False
-    return True
-
-
-def _prepare(program: list[str], options: _Options) -> Callable[[], None]:
+def _prepare(options: _Options) -> Callable[[], None]:
     """What runs the program in this interpreter, after all that can go wrong; or this process becomes the program."""
+    if options.in_process and options.python.options:
+        raise ValueError(_too_late(options.python.options))
     domains = _domains(options)
     summary = _summary(options)
     if options.classes is not None:
@@ -110,20 +87,21 @@ def _prepare(program: list[str], options: _Options) -> Callable[[], None]:
     if options.in_process:
         from slabmalloc.process import in_process
 
-        return in_process.prepare(program, domains or (), summary)
+        return in_process.prepare(options.python.program, domains or (), summary)
     from slabmalloc.process import preload
 
-    return preload.replace_process(preload.interpreter_options(), program, _settings_of_run(options, domains, summary))
+    settings = _settings_of_run(options, domains, summary)
+    return preload.replace_process(preload.interpreter_options(), options.python.words, settings)
 
 
-def _program(options: _Options) -> list[str]:
-    """The program as python's own words, `-m name args...` for one; empty if the options name none."""
-    if options.module:
-        return ["-m", *options.module]
-    if options.command:
-        return ["-c", *options.command]
-    words = options.script or []
-    return words[1:] if words[:1] == ["--"] else words
+def _too_late(options: Sequence[Option]) -> str:
+    import shlex
+
+    words = shlex.join(word for letter, value in options for word in (f"-{letter}", value) if word is not None)
+    return (
+        f"{words}: too late with --in-process, whose interpreter runs already; start that so: "
+        f"python {words} -m slabmalloc run --in-process ..."
+    )
 
 
 def _domains(options: _Options) -> list[str] | None:

@@ -4,18 +4,42 @@
 from __future__ import annotations
 
 import argparse
-import re
+
+from slabmalloc.process.command_line import FLAGS, WITH_VALUE, is_known
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from collections.abc import Sequence
 
-__all__ = ["parser"]
+    from slabmalloc.process.command_line import Option
+
+__all__ = ["read"]
 
 
-def parser() -> argparse.ArgumentParser:
-    """Reads the words into a namespace that has the defaults."""
-    words = _Parser(
+def read(words: Sequence[str], letters: Sequence[Option], options: object) -> None:
+    """Our own options, into `options`, which has the defaults; ends the process where they, or `letters`, are none."""
+    parser = _parser()
+    if any(letter in "h?" for letter, _ in letters):
+        words = ["--help"]
+    elif not all(map(is_known, letters)):
+        parser.error(next(_fault(option) for option in letters if not is_known(option)))
+    parser.parse_args(words, options)
+
+
+def _fault(option: Option) -> str:
+    letter, value = option
+    if letter == "V":
+        return "-V runs nothing: python -V tells the interpreter's version, slabmalloc -V ours"
+    if letter in f"{WITH_VALUE}cm" and value is None:
+        return f"argument expected for the -{letter} option"
+    return f"unknown option -{letter}; the interpreter's options that are passed on to it are {_PASSED_ON}"
+
+
+_PASSED_ON = f"-{' -'.join(FLAGS)} -W ARG -X ARG"
+
+
+def _parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(
         prog="slabmalloc run",
         usage="slabmalloc run [options] [-m MODULE | -c CODE | SCRIPT | -] [arguments...]",
         description="Runs a program as python does, with the memory of CPython, NumPy and C extensions on slabmalloc.",
@@ -111,17 +135,8 @@ def _epilog() -> str:
     return (
         f"environment variables, before which options come; what is on with 1 is off when empty, 0, no, false or off:"
         f"\n{variables}\n\n"
-        "Options of the interpreter come before: python -X dev -m slabmalloc run ..."
+        f"The interpreter's options are passed on to it: {_PASSED_ON}"
     )
-
-
-class _Parser(argparse.ArgumentParser):
-    """Of options that it does not know some are the interpreter's."""
-
-    def error(self, message: str) -> NoReturn:
-        if re.match("unrecognized arguments: -[bBdEiIOPqRsSuvWxX]", message):
-            message += "; options of the interpreter come before: python -X dev -m slabmalloc run ..."
-        super().error(message)
 
 
 def _number(text: str) -> float:

@@ -30,7 +30,7 @@ __all__ = ["begin", "prepare"]
 def prepare(program: Sequence[str], domains: Sequence[str], report: Report | None) -> Program:
     """Loads the program, and does what `begin` does. OSError, RuntimeError, ValueError: it can't be.
 
-    `program` are python's own words for it.
+    `program` are python's own words for it, as `CommandLine` has them.
     """
     loaded = _load(program)
     begin(domains, report)
@@ -55,6 +55,8 @@ def _load(words: Sequence[str]) -> Program:
         return launcher.load_module(rest[0], rest[1:])
     if kind == "-c":
         return launcher.load_command(rest[0], rest[1:])
+    if kind == "--":
+        kind, *rest = rest
     return launcher.load_stdin(rest) if kind == "-" else launcher.load_script(kind, rest)
 
 

@@ -11,10 +11,14 @@ import os
 import stat
 import sys
 
+from .command_line import CommandLine
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import NoReturn
+
+    from .command_line import Option
 
 __all__ = [
     "WITHOUT_PRELOAD",
@@ -162,23 +166,32 @@ def interpreter_options() -> list[str]:
     own = len(sys.argv) - 1  # behind the program, as the user gave them
     head = sys.orig_argv[1 : len(sys.orig_argv) - own]
     if sys.orig_argv[len(sys.orig_argv) - own :] == sys.argv[1:] and head:
-        return head[:-2] if head[-2:-1] == ["-m"] else head[:-1]
+        line = CommandLine(head)
+        return [*line.long, *line.short]
     import subprocess
 
     return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined, no-any-return]
 
 
-def allocator_choice() -> tuple[str, str] | None:
+def allocator_choice(options: Sequence[Option] | None = None) -> tuple[str, str] | None:
     """What has an interpreter take allocators of its own, in place of ours, when it starts: as this one did.
 
-    The allocator's name comes first, then who asks for it. None: nothing does.
+    The allocator's name comes first, then who asks for it. None: nothing does. `options`: of one that is yet to start.
 
     >>> allocator_choice()
+    >>> allocator_choice([("X", "dev")])
+    ('debug', 'development mode (-X dev)')
     """
-    name = "" if sys.flags.ignore_environment else os.environ.get("PYTHONMALLOC", "")
+    if options is None:
+        ignores_environment, is_dev = sys.flags.ignore_environment, sys.flags.dev_mode
+    else:
+        ignores_environment = any(letter in "EI" for letter, _ in options)
+        is_dev = bool(os.environ.get("PYTHONDEVMODE")) and not ignores_environment
+        is_dev |= any(letter == "X" and (value or "").partition("=")[0] == "dev" for letter, value in options)
+    name = "" if ignores_environment else os.environ.get("PYTHONMALLOC", "")
     if name:
         return name, f"PYTHONMALLOC={name}"
-    return ("debug", "development mode (-X dev)") if sys.flags.dev_mode else None
+    return ("debug", "development mode (-X dev)") if is_dev else None
 
 
 def why_not_served(cause: str) -> str:
@@ -187,9 +200,9 @@ def why_not_served(cause: str) -> str:
     return f"{cause} has Python use allocators of its own; {remedy}"
 
 
-def _say_what_is_not_served(text: str) -> None:
-    """In a line, of the domains that `text` names, and the interpreter about to start does not leave to us."""
-    choice = allocator_choice()
+def _say_what_is_not_served(text: str, options: Sequence[Option]) -> None:
+    """In a line, of the domains that `text` names and an interpreter started with `options` does not leave to us."""
+    choice = allocator_choice(options)
     if choice is None or "t" in sys.abiflags:  # of a free-threaded one the library says what is to be said
         return
     from .domains import domains_of_variable
@@ -217,12 +230,13 @@ def say(text: str) -> str:
 def replace_process(options: Sequence[str], program: Sequence[str], settings: Mapping[str, str]) -> NoReturn:
     """This process becomes ``python options... program...`` on the library. RuntimeError, OSError: it can't.
 
-    `options` are those that this interpreter was started with.
+    `options` are those that this interpreter was started with; `program` may begin with more of them.
     """
     reason = obstacle(sys.executable)
     if reason is not None:
         raise RuntimeError(reason)
-    _say_what_is_not_served({**os.environ, **settings}.get("SLABMALLOC_DOMAINS", ""))
+    line = CommandLine([*options, *program])
+    _say_what_is_not_served({**os.environ, **settings}.get("SLABMALLOC_DOMAINS", ""), line.options)
     settings = {**settings, "SLABMALLOC_RUN_PID": str(os.getpid())}
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # it is closed

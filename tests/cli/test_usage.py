@@ -164,6 +164,18 @@ def test_a_reserve_of_nothing_is_not_used_and_that_is_said() -> None:
     assert done.stderr == "slabmalloc: SLABMALLOC_RESERVE is not used: '0' is not a number from 1 on\n"
 
 
+def test_a_reserve_is_four_mebibytes_or_more() -> None:
+    """Each further range is as large as all before it, so that all together are the first times a power of two."""
+    program = "import slabmalloc; print(slabmalloc.stats().reserved_bytes >> 20)"
+
+    def reserved(mebibytes: int) -> int:
+        variables = {**os.environ, "SLABMALLOC_RESERVE": str(mebibytes << 20)}
+        return int(run([*RUN, "--quiet", "-c", program], env=variables).stdout)
+
+    assert reserved(5) % 5 == 0
+    assert reserved(3) % 3 != 0
+
+
 def test_usage_that_is_wrong_tells_the_remedy() -> None:
     done = run([*RUN, "--quite", "-c", "print(1)"])
     assert (done.returncode, done.stdout) == (2, "")
@@ -195,7 +207,8 @@ def test_options_reach_the_library() -> None:
         ("--decay=soon", "soon is no number of seconds"),
         ("--cache=1e99", "1e99 is no number of MiB"),
         ("--classes=16,24", "'24' is not a multiple of 16"),
-        ("--reserve=0", "0 is no number of MiB from 1 to 1,073,741,824"),
+        ("--reserve=0", "0 is no number of MiB from 4 to 1,073,741,824"),
+        ("--reserve=3.9", "3.9 is no number of MiB from 4 to 1,073,741,824"),
     ],
 )
 def test_a_bad_option_names_its_value(option: str, message: str) -> None:

@@ -75,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         "--reserve",
         type=_reserve,
         metavar="MIB",
-        help="addresses that the first range sets aside, which costs no memory; others follow (default: 65536, if "
-        "granted)",
+        help="addresses that the first range sets aside, 4 MiB or more, which costs no memory; others follow "
+        "(default: 65536, if granted)",
     )
     words.add_argument(
         "--hardened",
@@ -118,7 +118,7 @@ _VARIABLES = {
     "SLABMALLOC_DOMAINS": "as --domains (default: obj,mem,raw; in process numpy too)",
     "SLABMALLOC_DECAY_MS": "as --decay, in milliseconds (default: 1000)",
     "SLABMALLOC_CACHE_BYTES": "as --cache, in bytes (default: 67108864)",
-    "SLABMALLOC_RESERVE": "as --reserve, in bytes (default: 68719476736, if granted)",
+    "SLABMALLOC_RESERVE": "as --reserve, in bytes; less than 4 MiB is 4 MiB (default: 68719476736, if granted)",
     "SLABMALLOC_HARDENED": "1: as --hardened (default: 0)",
     "SLABMALLOC_HUGE_PAGES": "1: as --huge-pages (default: 0)",
     "SLABMALLOC_CLASSES": "as --classes (default: default)",
@@ -164,8 +164,8 @@ def _mebibytes(text: str, least: int = 0) -> int:
 
 
 def _reserve(text: str) -> int:
-    """Bytes."""
-    return _mebibytes(text, 1)
+    """Bytes; the least is the heap's (core/heap/space.c)."""
+    return _mebibytes(text, 4)
 
 
 def _place(text: str) -> str:

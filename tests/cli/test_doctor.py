@@ -129,6 +129,12 @@ def test_what_follows_from_the_setting_of_huge_pages(tmp_path: Path, monkeypatch
         pytest.skip("this process was started without huge pages")
     assert told("always [madvise] never\n").endswith("without it blocks above 128 KiB where NumPy asks for them")
     assert told("[always] madvise never\n").endswith("without it blocks above 128 KiB as the machine gives them")
+    monkeypatch.setenv("SLABMALLOC_HARDENED", "1")  # what a program would be that is started so
+    hardened = (
+        "blocks above 128 KiB where NumPy asks for them, others never: --huge-pages has no effect in hardened mode"
+    )
+    assert told("always [madvise] never\n") == hardened
+    assert "none on this machine" in told("always madvise [never]\n")
     assert "512 MiB are too large" in told("[always] madvise never\n", bytes_each=512 << 20)
     assert findings()["machine"]["transparent_huge_page_bytes"] == 512 << 20
 

@@ -128,6 +128,8 @@ def _huge_pages() -> str:
     larger = "where NumPy asks for them" if setting == "madvise" else "as the machine gives them"
     if bytes_each > MOST_HUGE_BYTES:
         return f"blocks above 128 KiB {larger}, others never: {bytes_each >> 20} MiB are too large"
+    if stats().hardened or is_on("SLABMALLOC_HARDENED"):
+        return f"blocks above 128 KiB {larger}, others never: --huge-pages has no effect in hardened mode"
     return f"with --huge-pages; without it blocks above 128 KiB {larger}"
 
 

@@ -65,10 +65,12 @@ static size_t limit_of_data(void)
     return bytes_of(limit.rlim_cur);
 }
 
+/* A range is never all in use where fewer bytes can be written: to be longer it would have tables for nothing, and those
+ * are writable too. */
 size_t addresses_share(void)
 {
-    size_t limit = limit_of_addresses();
-    return limit == SIZE_MAX ? SIZE_MAX : max_size(limit / LIMIT_SHARE, GUARD_BYTES);
+    size_t limit = limit_of_addresses(), share = limit == SIZE_MAX ? SIZE_MAX : limit / LIMIT_SHARE;
+    return max_size(min_size(share, limit_of_data()), GUARD_BYTES);
 }
 
 /* What the process has, in OS pages, as /proc/self/statm tells it: size, resident, shared, text, lib, data. The last

@@ -53,8 +53,8 @@ typedef struct arena {
     uint64_t given_back_bytes;                      /* memory that was there before it was purged, so far */
 } arena;
 
-/* `reserve_bytes` of address space, or an eighth of what RLIMIT_AS allows, halved until the system grants it; false:
- * not even `least_bytes`. */
+/* `reserve_bytes` of address space, or an eighth of what RLIMIT_AS allows, or what RLIMIT_DATA does, halved until the
+ * system grants it; false: not even `least_bytes`. */
 bool arena_init(arena *a, size_t reserve_bytes, size_t least_bytes, const huge_use *huge);
 void arena_end(arena *a);
 /* A page of one unit or of one chunk, resting memory and low addresses first; NULL: the range is used up, but for what

@@ -85,6 +85,54 @@ static void data_that_is_short_costs_no_addresses(void)
         CHECK_EQUAL(in_child_of_little_data(128 * (size_t)MIB, unused_addresses_stay), 0);
 }
 
+/* Tables for addresses that can never all be used would be data as well. */
+static int nearly_all_is_for_objects(void)
+{
+    static const size_t sizes[] = {112, 3072, MIB};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        heap *h = heap_create(0);
+        REQUIRE(h != NULL);
+        size_t all = exhaust(h, sizes[i]);
+        if (!CHECK(all > space_left / 8 * 7))
+            printf("%zu bytes in blocks of %zu\n", all, sizes[i]);
+        heap_destroy(h);
+    }
+    return 0;
+}
+
+static void of_little_data_objects_get_nearly_all(void)
+{
+    if (limits_are_kept())
+        CHECK_EQUAL(in_child_of_little_data(24 * (size_t)MIB, nearly_all_is_for_objects), 0);
+}
+
+/* A range as small as the limit once was is followed by others. */
+static int small_objects_beyond_the_first_limit(void)
+{
+    enum { BYTES = 1000, COUNT = 64 * MIB / BYTES };
+    struct rlimit limit, before;
+    REQUIRE(getrlimit(RLIMIT_DATA, &before) == 0);
+    limit = (struct rlimit){.rlim_cur = has_bytes(true) + 16 * (rlim_t)MIB, .rlim_max = before.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_DATA, &limit) == 0);
+    heap *h = heap_create(0);
+    REQUIRE(h != NULL);
+    CHECK(space_statistics(h->space).reserved_bytes <= limit.rlim_cur + MIB);
+    CHECK(exhaust(h, BYTES) > 12 * MIB);
+    REQUIRE(setrlimit(RLIMIT_DATA, &before) == 0);
+    for (int i = 0; i < COUNT; i++)
+        REQUIRE(heap_allocate(h, BYTES) != NULL);
+    CHECK(atomic_load(&h->space->range_count) > 1);
+    CHECK_HEAP(h, COUNT);
+    heap_destroy(h);
+    return 0;
+}
+
+static void more_ranges_follow_when_data_is_short_no_more(void)
+{
+    if (limits_are_kept())
+        CHECK_EQUAL(in_limited_child((size_t)1 << 40, small_objects_beyond_the_first_limit), 0);
+}
+
 /* Maps all of the address space but about `left`. */
 static void fill_addresses(size_t left)
 {
@@ -187,6 +235,8 @@ int main(void)
     RUN(what_can_be_written_goes_from_one_kind_to_another);
     RUN(nothing_is_lent_without_a_limit);
     RUN(data_that_is_short_costs_no_addresses);
+    RUN(of_little_data_objects_get_nearly_all);
+    RUN(more_ranges_follow_when_data_is_short_no_more);
     RUN(requests_that_lending_cannot_help_cost_nothing);
     RUN(bookkeeping_gets_addresses_too);
     RUN(the_rest_of_a_hole_comes_back);

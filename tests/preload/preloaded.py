@@ -62,14 +62,22 @@ def by_malloc(cause: str) -> str:
 
 
 def run(
-    program: str, *options: str, under: tuple[str, ...] = (), limit: int | None = None, **variables: str
+    program: str,
+    *options: str,
+    under: tuple[str, ...] = (),
+    limit: int | None = None,
+    data: int | None = None,
+    **variables: str,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs the program; `options` are the interpreter's, `under` the run's; `limit`: of address space."""
+    """Runs the program; `options` are the interpreter's, `under` the run's; `limit`: of address space, `data`: of what can be
+    written to."""
 
     def prepare() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        if data is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, (data, data))
 
     command = [sys.executable, *options, *RUN, *under, "-c", PRELUDE + textwrap.dedent(program) + SOUND]
     environment = {**os.environ, **variables}
@@ -81,11 +89,12 @@ def check(
     *options: str,
     under: tuple[str, ...] = (),
     limit: int | None = None,
+    data: int | None = None,
     errors: str | None = "",
     **variables: str,
 ) -> str:
     """The same; the program must come to its end, without a word on standard error unless `errors` is None."""
-    done = run(program, *options, under=under, limit=limit, **variables)
+    done = run(program, *options, under=under, limit=limit, data=data, **variables)
     assert done.returncode == 0, done.stderr
     assert errors is None or done.stderr == errors
     output, end, rest = done.stdout.rpartition("sound\n")

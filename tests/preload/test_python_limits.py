@@ -169,3 +169,10 @@ def test_little_data(size: int) -> None:
 @pytest.mark.parametrize("size", [100, 3000])
 def test_little_data_serves_large_blocks_after_small_ones(size: int) -> None:
     check_little_data(f"assert exhaust({size}) > 20 << 20\nassert exhaust(1_000_000) > 20 << 20", 140)
+
+
+@needs_domains
+def test_little_data_from_the_start() -> None:
+    """Tables, which are data too, are as small as what they are for."""
+    program = EXHAUST + "mebibytes = {size: exhaust(size) >> 20 for size in (1 << 20, 3000)}\n"
+    check(program + "assert min(mebibytes.values()) >= 40, mebibytes", data=60 << 20)

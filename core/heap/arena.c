@@ -22,18 +22,6 @@ static unsigned key_of(uint16_t free, uint16_t resting, bool is_spare)
            (free != 0 ? 1u << (FREE_PARTIAL + is_whole) : 0);
 }
 
-static size_t span_bytes(const arena *a) { return a->span_chunks * ARENA_CHUNK_BYTES; }
-
-static size_t span_begin(const arena *a, size_t chunk) { return chunk & ~(size_t)(a->span_chunks - 1); }
-
-static bool span_is_spare(const arena *a, size_t chunk)
-{
-    size_t begin = span_begin(a, chunk), free_chunks = 0;
-    for (size_t i = begin; i < begin + a->span_chunks; i++)
-        free_chunks += a->free[i] == ALL_UNITS;
-    return free_chunks == a->span_chunks;
-}
-
 /* The span of `chunk`, the first that is not committed, can be used from now on; false: the system does not grant it.
  * Spans are committed one by one: what runs up ends where the range is not committed yet. */
 static bool commit(arena *a, size_t chunk)

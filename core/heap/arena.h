@@ -9,14 +9,14 @@
  *     resting  back, its physical memory kept: among the next to be handed out
  *     purged   back without physical memory, or never used yet (chunks >= fresh)
  *     mapped = (in use + resting) x unit
- * or its chunk is lent: where addresses are short, those of chunks that are free as a whole go to the system, and are
+ * or its chunk is lent: where addresses are short, those of spans that are free as a whole go to the system, and are
  * anybody's until the arena needs them, and nobody has them.
  * By chunk c < fresh:  resting[c] is a subset of free[c];  sets[k] has c  <=>  its key (see arena.c) has k.
  *
  * If huge pages are wanted memory comes and goes by spans, of a huge page or a chunk, whichever is more: a span comes
  * as a whole with the first of its units that is in use, and is purged as a whole when none is. So of each span all
- * free units rest, or all units are purged. Else the range is kept out of huge pages, and memory comes and goes by
- * units.
+ * free units rest, or all units are purged. Else the range is kept out of huge pages, memory comes and goes by units,
+ * and a span is a chunk.
  *     spare_count = units that may be purged: those that rest; with huge pages, in spans without a unit in use
  * Whoever calls holds the lock of the space that the arena belongs to.
  */
@@ -80,7 +80,7 @@ size_t arena_lendable_bytes(const arena *a, bool is_writable);
 size_t arena_lend(arena *a, size_t bytes, bool is_writable);
 /* The same in a short time: of what has no memory alone, and no more than some of what was ever handed out. */
 size_t arena_lend_some(arena *a, size_t bytes);
-/* One of the chunks that are lent, and that nobody has now, is free again; takes from *tries how many it asked for, to
+/* One of the spans that are lent, and that nobody has now, is free again; takes from *tries how many it asked for, to
  * zero at most. False: there is none among them, or the system refuses. */
 bool arena_take_back(arena *a, size_t *tries);
 /* Is an address of the range the arena's, and not lent? */

@@ -28,7 +28,7 @@
  * us for it. It is two stacks of the usual length. */
 #define OTHERS_BYTES ((size_t)16 << 20)
 
-/* So many chunks that are lent are asked for before a further range is. */
+/* So many spans that are lent are asked for before a further range is. */
 enum { TAKE_BACK_TRIES = 64 };
 
 /* A step of the arenas' decay, a fraction of a millisecond. */
@@ -167,7 +167,7 @@ static void *take_from_ranges(space *s, size_t page_bytes, size_t *fresh_bytes)
     return page;
 }
 
-/* One of the chunks that are lent, of which so many may be asked for. [lock] */
+/* One of the spans that are lent, of which so many may be asked for. [lock] */
 static bool take_back(space *s, size_t tries)
 {
     bool is_back = false;

@@ -81,11 +81,11 @@ static void chunks_are_lent_and_come_back(void)
 }
 
 /* Steps at random, with others who map what is lent. */
-static void random_steps(void)
+static void random_steps_with(const huge_use *huge)
 {
     enum { STEPS = 20000 };
     arena a;
-    REQUIRE(arena_init(&a, CHUNKS * ARENA_CHUNK_BYTES, ARENA_CHUNK_BYTES, &no_huge_pages));
+    REQUIRE(arena_init(&a, CHUNKS * ARENA_CHUNK_BYTES, ARENA_CHUNK_BYTES, huge));
     random_source source = random_from(check_seed = 31);
     char *pages[CHUNKS * ARENA_CHUNK_UNITS], *others[CHUNKS] = {NULL};
     size_t count = 0;
@@ -123,12 +123,45 @@ static void random_steps(void)
         }
 }
 
-static void spans_in_huge_pages_are_not_lent(void)
+static void random_steps(void) { random_steps_with(&no_huge_pages); }
+
+static void random_steps_in_huge_pages(void) { random_steps_with(&wanted_huge_pages); }
+
+/* Of two chunks each: a huge page is nobody else's in part. */
+static void spans_in_huge_pages_are_lent_as_wholes(void)
 {
     arena a;
     REQUIRE(arena_init(&a, CHUNKS * ARENA_CHUNK_BYTES, ARENA_CHUNK_BYTES, &wanted_huge_pages));
-    CHECK_EQUAL(arena_lendable_bytes(&a, false), 0);
+    char *pages[6];
+    for (size_t i = 0; i < 6; i++) {
+        REQUIRE((pages[i] = arena_take(&a, ARENA_CHUNK_BYTES)) == chunk_at(&a, i));
+        memset(pages[i], 1, ARENA_CHUNK_BYTES);
+    }
+    arena_give(&a, pages[1], ARENA_CHUNK_BYTES);
+    CHECK_EQUAL(arena_lendable_bytes(&a, true), 0);
+    CHECK_EQUAL(arena_lendable_bytes(&a, false), HUGE_BYTES);
+    arena_give(&a, pages[4], ARENA_CHUNK_BYTES);
+    arena_give(&a, pages[5], ARENA_CHUNK_BYTES);
+    CHECK_EQUAL(arena_lendable_bytes(&a, true), HUGE_BYTES);
+    CHECK_EQUAL(arena_lend(&a, 1, false), HUGE_BYTES); /* what was never handed out first */
+    CHECK(arena_holds(&a, (uintptr_t)chunk_at(&a, 5)) && !arena_holds(&a, (uintptr_t)chunk_at(&a, 6)));
+    CHECK_EQUAL(arena_lend(&a, 1, true), HUGE_BYTES);
     CHECK_EQUAL(arena_lend(&a, SIZE_MAX, false), 0);
+    CHECK_EQUAL(a.given_back_bytes, HUGE_BYTES);
+    CHECK_EQUAL(a.in_use_count, 3 * ARENA_CHUNK_UNITS);
+    CHECK_EQUAL(a.resting_count, ARENA_CHUNK_UNITS);
+    CHECK(arena_is_valid(&a));
+    /* Somebody else's OS page keeps the whole span from coming back. */
+    char *others = map_others(chunk_at(&a, 5));
+    CHECK_POINTER(take(&a, ARENA_CHUNK_BYTES), pages[1]);
+    CHECK_POINTER(take(&a, ARENA_UNIT_BYTES), chunk_at(&a, 6));
+    CHECK_POINTER(take(&a, ARENA_CHUNK_BYTES), chunk_at(&a, 7));
+    CHECK_POINTER(take(&a, ARENA_CHUNK_BYTES), NULL);
+    munmap(others, os_page_bytes());
+    CHECK_POINTER(take(&a, ARENA_CHUNK_BYTES), chunk_at(&a, 4));
+    CHECK_POINTER(take(&a, ARENA_CHUNK_BYTES), chunk_at(&a, 5));
+    CHECK(!has_huge_pages() || all_flagged(chunk_at(&a, 4), 2 * HUGE_BYTES, " hg"));
+    CHECK(arena_is_valid(&a));
     arena_end(&a);
 }
 
@@ -361,7 +394,8 @@ int main(void)
 {
     RUN(chunks_are_lent_and_come_back);
     RUN(random_steps);
-    RUN(spans_in_huge_pages_are_not_lent);
+    RUN(random_steps_in_huge_pages);
+    RUN(spans_in_huge_pages_are_lent_as_wholes);
     RUN(what_has_no_memory_goes_first);
     RUN(no_more_is_asked_for_than_allowed);
     RUN(lent_chunks_come_back_last);

@@ -26,10 +26,8 @@ static size_t exhaust(heap *h, size_t bytes)
     return all;
 }
 
-static int small_and_large_in_turn(void)
+static int in_turn(heap *h)
 {
-    heap *h = heap_create(0);
-    REQUIRE(h != NULL);
     void *stays = heap_allocate(h, 100);
     static const size_t sizes[] = {1000, 1 << 20, 100, 10 << 20, 50000, 1 << 20};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -43,6 +41,23 @@ static int small_and_large_in_turn(void)
     return 0;
 }
 
+static int small_and_large_in_turn(void)
+{
+    heap *h = heap_create(0);
+    REQUIRE(h != NULL);
+    return in_turn(h);
+}
+
+static int in_turn_in_huge_pages(void)
+{
+    space_options options = space_options_default();
+    options.huge_pages = true;
+    options.machine = (huge_machine){.bytes = HUGE_BYTES, .setting = HUGE_ADVISED};
+    space *s = space_create(&options);
+    REQUIRE(s != NULL && s->huge_refusal == NULL);
+    return in_turn(heap_of(s));
+}
+
 static void what_one_kind_had_another_gets(void)
 {
     for (size_t bytes = 64 * (size_t)MIB; bytes <= 256 * (size_t)MIB && limits_are_kept(); bytes *= 2)
@@ -53,6 +68,14 @@ static void what_can_be_written_goes_from_one_kind_to_another(void)
 {
     if (limits_are_kept())
         CHECK_EQUAL(in_child_of_little_data(128 * (size_t)MIB, small_and_large_in_turn), 0);
+}
+
+static void it_is_so_in_huge_pages(void)
+{
+    if (!limits_are_kept())
+        return;
+    CHECK_EQUAL(in_limited_child(256 * (size_t)MIB, in_turn_in_huge_pages), 0);
+    CHECK_EQUAL(in_child_of_little_data(128 * (size_t)MIB, in_turn_in_huge_pages), 0);
 }
 
 /* A request that no limit has refused costs nobody his addresses. */
@@ -233,6 +256,7 @@ int main(void)
 {
     RUN(what_one_kind_had_another_gets);
     RUN(what_can_be_written_goes_from_one_kind_to_another);
+    RUN(it_is_so_in_huge_pages);
     RUN(nothing_is_lent_without_a_limit);
     RUN(data_that_is_short_costs_no_addresses);
     RUN(of_little_data_objects_get_nearly_all);

@@ -75,6 +75,8 @@ bool arena_is_valid(const arena *a);
 
 /* How many bytes could be lent. */
 size_t arena_lendable_bytes(const arena *a, bool is_writable);
+/* How many there would be if nothing were in use. */
+size_t arena_most_bytes(const arena *a, bool is_writable);
 /* Lends addresses to the system until they are `bytes`: what was never handed out, then what has no memory, then what
  * rests. Returns how many. */
 size_t arena_lend(arena *a, size_t bytes, bool is_writable);

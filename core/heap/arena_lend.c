@@ -25,9 +25,19 @@ bool arena_holds(const arena *a, uintptr_t address)
 
 /* ---- they go --------------------------------------------------------------------------------------------- */
 
+static size_t unused_count(const arena *a, bool is_writable)
+{
+    return is_writable ? 0 : a->chunk_count - first_unused(a);
+}
+
+size_t arena_most_bytes(const arena *a, bool is_writable)
+{
+    return (unused_count(a, is_writable) + arena_fresh(a) - a->lent_count) * ARENA_CHUNK_BYTES;
+}
+
 size_t arena_lendable_bytes(const arena *a, bool is_writable)
 {
-    size_t count = is_writable ? 0 : a->chunk_count - first_unused(a);
+    size_t count = unused_count(a, is_writable);
     for (size_t chunk = 0; chunk < arena_fresh(a); chunk += a->span_chunks)
         count += span_is_spare(a, chunk) ? a->span_chunks : 0;
     return count * ARENA_CHUNK_BYTES;
@@ -36,8 +46,9 @@ size_t arena_lendable_bytes(const arena *a, bool is_writable)
 /* What was never handed out, from the end on. Returns bytes. */
 static size_t lend_unused(arena *a, size_t bytes)
 {
-    size_t wanted = bytes / span_bytes(a) + (bytes % span_bytes(a) != 0), unused = a->chunk_count - first_unused(a);
-    size_t count = min_size(wanted, unused / a->span_chunks) * a->span_chunks, first = a->chunk_count - count;
+    size_t wanted = bytes / span_bytes(a) + (bytes % span_bytes(a) != 0);
+    size_t count = min_size(wanted, unused_count(a, false) / a->span_chunks) * a->span_chunks;
+    size_t first = a->chunk_count - count;
     if (count == 0 || slabmalloc_os_unmap(chunk_address(a, first), count * ARENA_CHUNK_BYTES) != 0)
         return 0;
     a->chunk_count = (uint32_t)first;

@@ -75,7 +75,7 @@ ALWAYS_INLINE void *allocate(heap *h, size_t bytes, size_t align, size_t room)
     } else {
         bool is_zero = true;
         b.bytes = align_up(sealed + room, os_page_bytes());
-        b.object = (uintptr_t)space_allocate_large(h->space, b.bytes, max_size(align, HEAP_ALIGN_BYTES), &is_zero);
+        b.object = (uintptr_t)heap_allocate_large(h, b.bytes, max_size(align, HEAP_ALIGN_BYTES), &is_zero);
         if (UNLIKELY(!is_zero)) /* memory that is locked, and that the system did not take back */
             memset((void *)b.object, 0, b.bytes);
     }
@@ -84,10 +84,14 @@ ALWAYS_INLINE void *allocate(heap *h, size_t bytes, size_t align, size_t room)
     return (void *)b.object;
 }
 
-/* Where the system refuses, the empty slabs that the heap kept for others of their class serve this one. */
+/* Where the system refuses, the empty slabs that the heap kept for others of their class serve this one, and what is
+ * kept back. */
 static NOINLINE void *allocate_again(heap *h, size_t bytes, size_t align, size_t room)
 {
-    return bytes <= HEAP_MEDIUM_BYTES && heap_reclaim(h) > 0 ? allocate(h, bytes, align, room) : NULL;
+    void *object = NULL;
+    while (object == NULL && bytes <= HEAP_MEDIUM_BYTES && heap_yield(h))
+        object = allocate(h, bytes, align, room);
+    return object;
 }
 
 void *hardened_allocate(heap *h, size_t bytes, size_t align)

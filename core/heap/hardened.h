@@ -86,9 +86,9 @@ hardened_trace hardened_trace_of(space *s, const void *object, bool is_freed);
 
 /* Of a new heap, whose zone is there. */
 void hardened_begin(heap *h);
-/* All that the heap keeps back goes to the slabs: who asks for memory wants it more than surprises for others.
- * [owner] */
-void hardened_trim(heap *h);
+/* All that the heap keeps back goes to the slabs: who asks for memory wants it more than surprises for others. Returns
+ * how many objects. [owner] */
+size_t hardened_trim(heap *h);
 /* Does it keep anything back? [owner] */
 bool hardened_holds_any(const heap *h);
 

@@ -304,7 +304,7 @@ void *heap_allocate_other(heap *h, size_t bytes)
         return hardened_allocate(h, bytes, HEAP_ALIGN_BYTES);
     bool is_zero;
     return bytes < h->view.end_bytes ? heap_allocate_slow(h, bytes)
-                                     : space_allocate_large(h->space, bytes, HEAP_ALIGN_BYTES, &is_zero);
+                                     : heap_allocate_large(h, bytes, HEAP_ALIGN_BYTES, &is_zero);
 }
 
 void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
@@ -315,7 +315,7 @@ void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
         return hardened_allocate(h, bytes, align);
     bool is_zero;
     slabmalloc_sc *sc = zone_sc_slow(h->view.zone, max_size(bytes, 1), align);
-    return sc != NULL ? sc_allocate(sc) : space_allocate_large(h->space, bytes, align, &is_zero);
+    return sc != NULL ? sc_allocate(sc) : heap_allocate_large(h, bytes, align, &is_zero);
 }
 
 /* What has no memory is zero: the system would find some for it and clear it twice. To ask costs less than that, and

@@ -326,8 +326,11 @@ void heap_tick(heap *h);
 /* Purges every empty page, and the empty OS pages inside slabs; heaps of other threads do their part in their next
  * ticks. Returns the bytes given back by now. [owner] */
 size_t heap_trim(heap *h);
-/* The pages of all its empty slabs leave at once, for the system has no more; returns how many. [owner] */
-size_t heap_reclaim(heap *h);
+/* The system has refused memory: of what the heap has, and could do without, some becomes free, the pages of its empty
+ * slabs first, then what a hardened one keeps back. False: there is nothing more. [owner] */
+bool heap_yield(heap *h);
+/* space_allocate_large, for which the heap yields if that may help. [owner] */
+void *heap_allocate_large(heap *h, size_t bytes, size_t align, bool *is_zero);
 /* What zone_watcher.drained tells. */
 void heap_note_drained(void *context, slab *s, bool by_others);
 /* Looks after an abandoned heap of the space that is due; false: there is none. [any thread] */

@@ -169,8 +169,9 @@ void quarantine_put(space *s, heap *h, slab *on, uintptr_t object)
 
 /* ---- none is kept back ------------------------------------------------------------------------------------ */
 
-static void empty_quarantine(heap *h, hardened_class *c)
+static size_t empty_quarantine(heap *h, hardened_class *c)
 {
+    size_t count = 0;
     for (uint32_t i = 0; i <= c->quarantine_mask; i++) {
         uintptr_t leaving = c->quarantine[i];
         if (leaving == 0)
@@ -178,37 +179,50 @@ static void empty_quarantine(heap *h, hardened_class *c)
         c->quarantine[i] = 0;
         quarantine_hold(c, -1);
         release_from(h->space, h, c, leaving);
+        count++;
     }
+    return count;
 }
 
-static void empty_pool(heap *h, hardened_class *c)
+static size_t empty_pool(heap *h, hardened_class *c)
 {
+    size_t count = 0;
     uintptr_t spare = atomic_exchange_explicit(&c->spare, 0, memory_order_relaxed);
-    if (spare != 0)
+    if (spare != 0) {
         heap_release(h, (void *)spare);
+        count++;
+    }
     for (uint32_t i = 0; i <= c->pool_mask; i++)
         if (c->pool[i] != 0) {
             heap_release(h, (void *)c->pool[i]);
             c->pool[i] = 0;
             quarantine_hold(c, -1);
+            count++;
         }
+    return count;
+}
+
+static bool holds_any(const hardened_class *c)
+{
+    return atomic_load_explicit(&c->held_count, memory_order_relaxed) > 0 ||
+           atomic_load_explicit(&c->spare, memory_order_relaxed) != 0;
 }
 
 bool hardened_holds_any(const heap *h)
 {
-    for (uint32_t i = 0; i < h->view.zone->classes->count; i++) {
-        const hardened_class *c = &h->hardened->classes[i];
-        if (atomic_load_explicit(&c->held_count, memory_order_relaxed) > 0 ||
-            atomic_load_explicit(&c->spare, memory_order_relaxed) != 0)
+    for (uint32_t i = 0; i < h->view.zone->classes->count; i++)
+        if (holds_any(&h->hardened->classes[i]))
             return true;
-    }
     return false;
 }
 
-void hardened_trim(heap *h)
+size_t hardened_trim(heap *h)
 {
+    size_t count = 0;
     for (uint32_t i = 0; i < h->view.zone->classes->count; i++) {
-        empty_quarantine(h, &h->hardened->classes[i]);
-        empty_pool(h, &h->hardened->classes[i]);
+        hardened_class *c = &h->hardened->classes[i];
+        if (holds_any(c))
+            count += empty_quarantine(h, c) + empty_pool(h, c);
     }
+    return count;
 }

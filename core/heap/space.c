@@ -231,11 +231,11 @@ bool space_holds(space *s, uintptr_t address)
 }
 
 /* [lock] */
-static size_t lendable_bytes(const space *s, bool is_writable)
+static size_t sum_of(size_t (*bytes_of)(const arena *, bool), const space *s, bool is_writable)
 {
     size_t bytes = 0;
     for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_relaxed); i++)
-        bytes += arena_lendable_bytes(&s->ranges[i].arena, is_writable);
+        bytes += bytes_of(&s->ranges[i].arena, is_writable);
     return bytes;
 }
 
@@ -259,8 +259,8 @@ static size_t lend(space *s, addresses_excess excess)
  * [lock] */
 static bool can_lend(const space *s, addresses_excess excess, size_t bytes)
 {
-    return excess.all_bytes <= lendable_bytes(s, false) + bytes &&
-           excess.writable_bytes <= lendable_bytes(s, true) + bytes;
+    return excess.all_bytes <= sum_of(arena_lendable_bytes, s, false) + bytes &&
+           excess.writable_bytes <= sum_of(arena_lendable_bytes, s, true) + bytes;
 }
 
 /* To others, who find no addresses any more: some of them, or after a trim all that there are. [lock] */
@@ -282,13 +282,19 @@ static void leave_all(space *s)
         lend(s, excess);
 }
 
-bool space_make_room(space *s, size_t bytes)
+/* Would so many bytes, and their bookkeeping, be more than the limits of the process? By how much? */
+static bool is_excessive(size_t bytes, addresses_excess *excess)
 {
     if (bytes > SIZE_MAX / 4)
         return false;
+    addresses_excess_with(bytes + BOOKS_BYTES, excess);
+    return excess->all_bytes > 0 || excess->writable_bytes > 0;
+}
+
+bool space_make_room(space *s, size_t bytes)
+{
     addresses_excess excess;
-    addresses_excess_with(bytes + BOOKS_BYTES, &excess);
-    if (excess.all_bytes == 0 && excess.writable_bytes == 0)
+    if (!is_excessive(bytes, &excess))
         return false;
     size_t lent = 0;
     pthread_mutex_lock(&s->lock);
@@ -296,6 +302,18 @@ bool space_make_room(space *s, size_t bytes)
         lent = lend(s, excess);
     pthread_mutex_unlock(&s->lock);
     return lent > 0;
+}
+
+bool space_could_make_room(space *s, size_t bytes)
+{
+    addresses_excess excess;
+    if (!is_excessive(bytes, &excess))
+        return false;
+    pthread_mutex_lock(&s->lock);
+    bool could = excess.all_bytes <= sum_of(arena_most_bytes, s, false) &&
+                 excess.writable_bytes <= sum_of(arena_most_bytes, s, true);
+    pthread_mutex_unlock(&s->lock);
+    return could;
 }
 
 void *space_allocate_large(space *s, size_t bytes, size_t align, bool *is_zero)

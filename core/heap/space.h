@@ -147,6 +147,8 @@ bool space_holds(space *s, uintptr_t address);
  * (`ulimit -v`, `-d`), addresses of the ranges that are not in use are lent to it (arena.h), if there are enough.
  * False: nothing has changed, and there is no use in asking again. [any thread] */
 bool space_make_room(space *s, size_t bytes);
+/* Would there be enough if no page were in use? Else it is no use to free any for it. [any thread] */
+bool space_could_make_room(space *s, size_t bytes);
 /* large_allocate and large_resize, which make room. [any thread] */
 void *space_allocate_large(space *s, size_t bytes, size_t align, bool *is_zero);
 void *space_resize_large(space *s, void *object, size_t bytes);

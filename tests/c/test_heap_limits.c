@@ -129,6 +129,30 @@ static void of_little_data_objects_get_nearly_all(void)
         CHECK_EQUAL(in_child_of_little_data(24 * (size_t)MIB, nearly_all_is_for_objects), 0);
 }
 
+/* Of each class an empty slab stays, until the system has no more. */
+static int large_after_one_of_each_size(void)
+{
+    heap *h = heap_create(0);
+    REQUIRE(h != NULL);
+    void *objects[20];
+    size_t count = 0;
+    for (size_t bytes = HEAP_SMALL_BYTES + 1; bytes <= HEAP_MEDIUM_BYTES; bytes += bytes / 4)
+        REQUIRE((objects[count++] = heap_allocate(h, bytes)) != NULL);
+    for (size_t i = 0; i < count; i++)
+        CHECK_OK(heap_free(h, objects[i]));
+    CHECK(space_statistics(h->space).free_bytes > 10 * MIB);
+    CHECK(exhaust(h, MIB) > space_left / 8 * 7);
+    CHECK_HEAP(h, 0);
+    heap_destroy(h);
+    return 0;
+}
+
+static void large_blocks_get_what_empty_slabs_had(void)
+{
+    if (limits_are_kept())
+        CHECK_EQUAL(in_child_of_little_data(24 * (size_t)MIB, large_after_one_of_each_size), 0);
+}
+
 /* A range as small as the limit once was is followed by others. */
 static int small_objects_beyond_the_first_limit(void)
 {
@@ -260,6 +284,7 @@ int main(void)
     RUN(nothing_is_lent_without_a_limit);
     RUN(data_that_is_short_costs_no_addresses);
     RUN(of_little_data_objects_get_nearly_all);
+    RUN(large_blocks_get_what_empty_slabs_had);
     RUN(more_ranges_follow_when_data_is_short_no_more);
     RUN(requests_that_lending_cannot_help_cost_nothing);
     RUN(bookkeeping_gets_addresses_too);

@@ -30,7 +30,7 @@ def exhaust(size):
 """
 
 
-def check_limited(program: str, mebibytes: int) -> None:
+def check_limited(program: str, mebibytes: int, *under: str) -> None:
     """The program ends well on stock and on slabmalloc."""
     program = EXHAUST + textwrap.dedent(program)
     limit = mebibytes << 20
@@ -42,7 +42,7 @@ def check_limited(program: str, mebibytes: int) -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )
     assert (stock.returncode, stock.stderr) == (0, ""), "stock"
-    check(program, limit=limit)
+    check(program, under=under, limit=limit)
 
 
 @needs_domains  # nor does it find room on stock
@@ -74,8 +74,9 @@ def test_little_address_space_leaves_room_for_large_blocks(mebibytes: int) -> No
     check_limited(f"assert len(bytes({mebibytes << 20} // 4)) == {mebibytes << 20} // 4", mebibytes)
 
 
+@pytest.mark.parametrize("under", [[], ["--huge-pages"], ["--hardened"]])
 @pytest.mark.parametrize("mebibytes", [200, 300])
-def test_little_address_space_serves_large_blocks_after_small_ones(mebibytes: int) -> None:
+def test_little_address_space_serves_large_blocks_after_small_ones(mebibytes: int, under: list[str]) -> None:
     check_limited(
         f"""
         first = exhaust(1000)
@@ -84,6 +85,7 @@ def test_little_address_space_serves_large_blocks_after_small_ones(mebibytes: in
         assert large > {mebibytes << 20} // 4, large
         """,
         mebibytes,
+        *under,
     )
 
 

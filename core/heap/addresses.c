@@ -65,8 +65,8 @@ static size_t limit_of_data(void)
     return bytes_of(limit.rlim_cur);
 }
 
-/* A range is never all in use where fewer bytes can be written: to be longer it would have tables for nothing, and those
- * are writable too. */
+/* A range is never all in use where fewer bytes can be written: were it longer it would have tables for nothing, and
+ * those are writable too. */
 size_t addresses_share(void)
 {
     size_t limit = limit_of_addresses(), share = limit == SIZE_MAX ? SIZE_MAX : limit / LIMIT_SHARE;

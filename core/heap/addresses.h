@@ -15,8 +15,8 @@ char *addresses_reserve(size_t bytes, size_t align);
 /* The guard below so many bytes of addresses goes; they themselves are the caller's to unmap. */
 void addresses_unguard(char *base, size_t bytes);
 
-/* What one range may take: of a limited address space a part, for it is for large objects, stacks and libraries too; and
- * no more than memory that may be written to. */
+/* What one range may take: of a limited address space a part, for it is for large objects, stacks and libraries too;
+ * and no more than memory that may be written to. */
 size_t addresses_share(void);
 
 /* By how much a process passes its limits. */

@@ -18,8 +18,8 @@ static heap *lasting_heap(size_t reserve_bytes)
     return heap_of(s);
 }
 
-/* Blocks of all sizes in turn, as many as there are, are made and freed, some of them last: these are kept back, and lie
- * scattered over all slabs. Returns the bytes of all. */
+/* Blocks of all sizes in turn, as many as there are, are made and freed, some of them last: these are kept back, and
+ * lie scattered over all slabs. Returns the bytes of all. */
 static size_t fill_and_free(heap *h)
 {
     void *first = NULL, *next, *kept = NULL;

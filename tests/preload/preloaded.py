@@ -69,8 +69,7 @@ def run(
     data: int | None = None,
     **variables: str,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs the program; `options` are the interpreter's, `under` the run's; `limit`: of address space, `data`: of what can be
-    written to."""
+    """`options`: the interpreter's, `under`: the run's; `limit` and `data`: of addresses, of writable memory."""
 
     def prepare() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

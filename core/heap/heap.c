@@ -335,8 +335,8 @@ void *heap_allocate_zeroed(heap *h, size_t bytes)
     if (UNLIKELY(h->hardened != NULL))
         return hardened_allocate_zeroed(h, bytes);
     bool is_zero = false;
-    void *object = bytes > HEAP_MEDIUM_BYTES ? space_allocate_large(h->space, bytes, HEAP_ALIGN_BYTES, &is_zero)
-                                             : heap_allocate(h, bytes);
+    void *object =
+        bytes > HEAP_MEDIUM_BYTES ? heap_allocate_large(h, bytes, HEAP_ALIGN_BYTES, &is_zero) : heap_allocate(h, bytes);
     return object == NULL || is_zero ? object : zero(h, object, bytes);
 }
 

@@ -130,10 +130,8 @@ static void of_little_data_objects_get_nearly_all(void)
 }
 
 /* Of each class an empty slab stays, until the system has no more. */
-static int large_after_one_of_each_size(void)
+static void leave_empty_slabs(heap *h)
 {
-    heap *h = heap_create(0);
-    REQUIRE(h != NULL);
     void *objects[20];
     size_t count = 0;
     for (size_t bytes = HEAP_SMALL_BYTES + 1; bytes <= HEAP_MEDIUM_BYTES; bytes += bytes / 4)
@@ -141,6 +139,19 @@ static int large_after_one_of_each_size(void)
     for (size_t i = 0; i < count; i++)
         CHECK_OK(heap_free(h, objects[i]));
     CHECK(space_statistics(h->space).free_bytes > 10 * MIB);
+}
+
+static int large_after_one_of_each_size(void)
+{
+    heap *h = heap_create(0);
+    REQUIRE(h != NULL);
+    leave_empty_slabs(h);
+    void *zeroed = heap_allocate_zeroed(h, space_left / 4 * 3);
+    CHECK(zeroed != NULL && heap_free(h, zeroed) == SLABMALLOC_OK);
+    leave_empty_slabs(h);
+    void *aligned = heap_allocate_aligned(h, space_left / 4 * 3, MIB);
+    CHECK(aligned != NULL && heap_free(h, aligned) == SLABMALLOC_OK);
+    leave_empty_slabs(h);
     CHECK(exhaust(h, MIB) > space_left / 8 * 7);
     CHECK_HEAP(h, 0);
     heap_destroy(h);

@@ -36,21 +36,31 @@ enum { DECAY_MS = 1000, DECAY_STEP_UNITS = 16 };
 
 /* ---- ranges ---------------------------------------------------------------------------------------------- */
 
-static bool range_init(range *r, size_t reserve_bytes, size_t least_bytes, const space *s)
+static bool tables_init(range *r)
 {
-    if (!arena_init(&r->arena, reserve_bytes, least_bytes, &s->huge))
-        return false;
     size_t units = r->arena.reserved_bytes / ARENA_UNIT_BYTES;
     r->tables_bytes = align_up(units * (sizeof(slab *) + 2 * sizeof(uint16_t)), SLABMALLOC_MIN_PAGE_BYTES);
     r->slabs = os_map_guarded(r->tables_bytes, SLABMALLOC_MIN_PAGE_BYTES);
-    if (r->slabs == NULL) {
-        arena_end(&r->arena);
+    if (r->slabs == NULL)
         return false;
-    }
     huge_refuse((void *)r->slabs, r->tables_bytes); /* little of it is ever touched */
     r->purged = (uint16_t *)(r->slabs + units);
     r->seen = r->purged + units;
     return true;
+}
+
+/* So many bytes, or half of that, and so on, as the system grants addresses and tables; false: not even the least. */
+static bool range_init(range *r, size_t reserve_bytes, const space *s)
+{
+    do {
+        if (!arena_init(&r->arena, reserve_bytes, RESERVE_LEAST_BYTES, &s->huge))
+            return false;
+        if (tables_init(r))
+            return true;
+        reserve_bytes = r->arena.reserved_bytes / 2;
+        arena_end(&r->arena);
+    } while (reserve_bytes >= RESERVE_LEAST_BYTES);
+    return false;
 }
 
 static void range_end(range *r)
@@ -82,9 +92,11 @@ static bool range_add(space *s)
         reserved_bytes += s->ranges[i].arena.reserved_bytes;
     if (count >= s->options.max_ranges || arena_fresh(last) < last->chunk_count)
         return false;
-    while (!range_init(&s->ranges[count], reserved_bytes, RESERVE_LEAST_BYTES, s))
-        if ((reserved_bytes /= 2) < RESERVE_LEAST_BYTES)
-            return false;
+    uint64_t now_ms = space_now_ms(); /* who has just refused even the least is not asked for more at once */
+    if (!range_init(&s->ranges[count], now_ms == s->refused_ms ? RESERVE_LEAST_BYTES : reserved_bytes, s)) {
+        s->refused_ms = now_ms;
+        return false;
+    }
     if (!range_is_apart(s, &s->ranges[count].arena, count)) {
         range_end(&s->ranges[count]);
         return false;
@@ -122,7 +134,7 @@ space *space_create(const space_options *options)
         hardened_init(s);
     }
     size_t reserve = options->reserve_bytes == 0 ? RESERVE_BYTES : options->reserve_bytes;
-    if (!range_init(&s->ranges[0], reserve, RESERVE_LEAST_BYTES, s)) {
+    if (!range_init(&s->ranges[0], reserve, s)) {
         os_unmap_guarded(s, bytes);
         return NULL;
     }

@@ -103,6 +103,7 @@ typedef struct space {
     huge_use huge;
     _Atomic bool has_roomy;   /* an object has been left in a slot too large for it: memory was refused */
     const char *huge_refusal; /* NULL, or why huge pages are wanted and not used */
+    uint64_t refused_ms;      /* when the system refused a further range */
     uint64_t next_decay_ms;   /* when the next window of the arenas' decay ends */
     size_t to_purge;          /* units that could have been purged during all of the window before */
     /* Of options.classes, for all zones; it does not change. */

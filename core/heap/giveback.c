@@ -150,6 +150,16 @@ void *heap_allocate_large(heap *h, size_t bytes, size_t align, bool *is_zero)
     return object;
 }
 
+void *heap_resize_large(heap *h, void *object, size_t bytes)
+{
+    size_t usable = heap_usable_bytes(h->space, object);
+    void *resized = space_resize_large(h->space, object, bytes);
+    while (UNLIKELY(resized == NULL) && bytes > usable && space_could_make_room(h->space, bytes - usable) &&
+           heap_yield(h))
+        resized = space_resize_large(h->space, object, bytes);
+    return resized;
+}
+
 /* ---- the sweep ------------------------------------------------------------------------------------------- */
 
 /* The heap's own slab whose page begins at `unit`, or NULL. Other heaps' records are their owners' to look at. */

@@ -51,6 +51,7 @@ void *hardened_allocate_quickly(heap *h, size_t bytes)
     if (spare != 0) {
         atomic_store_explicit(&c->spare, 0, memory_order_relaxed);
         *place = spare;
+        count_add(&sc->served, 1);
     } else
         *place = (uintptr_t)sc_allocate_next(sc, next);
     seal(h->space, &b, bytes);

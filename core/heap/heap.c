@@ -293,9 +293,18 @@ bool heap_is_nothing(space *s, const void *object)
     return found != NULL && heap_slab_is_nothing(found) && heap_is_live_in(found, (uintptr_t)object);
 }
 
+/* Of a heap that is not hardened, which yields if the system refuses a page. */
+static void *allocate_in(heap *h, slabmalloc_sc *sc)
+{
+    void *object = sc_allocate(sc);
+    while (UNLIKELY(object == NULL) && heap_yield(h))
+        object = sc_allocate(sc);
+    return object;
+}
+
 void *heap_allocate_slow(heap *h, size_t bytes)
 {
-    return sc_allocate(zone_sc_of_class(h->view.zone, zone_class_of_size(h->view.zone, bytes)));
+    return allocate_in(h, zone_sc_of_class(h->view.zone, zone_class_of_size(h->view.zone, bytes)));
 }
 
 void *heap_allocate_other(heap *h, size_t bytes)
@@ -315,7 +324,7 @@ void *heap_allocate_aligned(heap *h, size_t bytes, size_t align)
         return hardened_allocate(h, bytes, align);
     bool is_zero;
     slabmalloc_sc *sc = zone_sc_slow(h->view.zone, max_size(bytes, 1), align);
-    return sc != NULL ? sc_allocate(sc) : heap_allocate_large(h, bytes, align, &is_zero);
+    return sc != NULL ? allocate_in(h, sc) : heap_allocate_large(h, bytes, align, &is_zero);
 }
 
 /* What has no memory is zero: the system would find some for it and clear it twice. To ask costs less than that, and

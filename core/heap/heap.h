@@ -252,7 +252,7 @@ ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object, bool lags)
         }
         word_add(&s->summary, at);
         if (object < sc->next)
-            sc_cursor_to(sc, w, at, object, slot.value);
+            sc_cursor_set(sc, w, at);
         return true;
     }
     word_add(&s->summary, at); /* whether it was or not: nobody could predict that branch */
@@ -331,6 +331,8 @@ size_t heap_trim(heap *h);
 bool heap_yield(heap *h);
 /* space_allocate_large, for which the heap yields if that may help. [owner] */
 void *heap_allocate_large(heap *h, size_t bytes, size_t align, bool *is_zero);
+/* space_resize_large, for which it yields as well. [owner] */
+void *heap_resize_large(heap *h, void *object, size_t bytes);
 /* What zone_watcher.drained tells. */
 void heap_note_drained(void *context, slab *s, bool by_others);
 /* Looks after an abandoned heap of the space that is due; false: there is none. [any thread] */

@@ -84,6 +84,7 @@ static uintptr_t take_from_pool(heap *h, hardened_class *c, slabmalloc_sc *sc)
     if (spare != 0) {
         atomic_store_explicit(&c->spare, 0, memory_order_relaxed);
         *place = spare;
+        count_add(&sc->served, 1);
         return object;
     }
     *place = (uintptr_t)sc_allocate(sc);

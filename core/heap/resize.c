@@ -95,7 +95,7 @@ static NOINLINE void *reallocate_other(heap *h, void *object, size_t bytes, slab
     if (heap_fits(usable, bytes) || is_in_class(h, usable, bytes))
         return object;
     if (usable > HEAP_MEDIUM_BYTES && bytes > HEAP_MEDIUM_BYTES) {
-        void *resized = space_resize_large(h->space, object, bytes);
+        void *resized = heap_resize_large(h, object, bytes);
         if (resized != NULL)
             return resized;
     }

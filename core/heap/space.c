@@ -52,14 +52,16 @@ static bool tables_init(range *r)
 /* So many bytes, or half of that, and so on, as the system grants addresses and tables; false: not even the least. */
 static bool range_init(range *r, size_t reserve_bytes, const space *s)
 {
-    do {
-        if (!arena_init(&r->arena, reserve_bytes, RESERVE_LEAST_BYTES, &s->huge))
-            return false;
+    for (size_t last_bytes = SIZE_MAX; arena_init(&r->arena, reserve_bytes, RESERVE_LEAST_BYTES, &s->huge);) {
+        size_t bytes = r->arena.reserved_bytes;
         if (tables_init(r))
             return true;
-        reserve_bytes = r->arena.reserved_bytes / 2;
         arena_end(&r->arena);
-    } while (reserve_bytes >= RESERVE_LEAST_BYTES);
+        if (bytes == last_bytes)
+            break;
+        last_bytes = bytes;
+        reserve_bytes = bytes / 2; /* of the least, and of one huge page, that is the same again */
+    }
     return false;
 }
 
@@ -80,9 +82,9 @@ static bool range_is_apart(const space *s, const arena *a, uint32_t count)
     return true;
 }
 
-/* One more range, as large as all others together if the system grants it, once they are used up: so a small first one
- * is no limit. Where addresses are left, and the system refuses memory for them, it would refuse it for others too.
- * False: there is none. */
+/* One more range, as large as all others together if the system grants it (the least, just after it refused that), once
+ * they are used up: so a small first one is no limit. Where addresses are left, and the system refuses memory for them,
+ * it would refuse it for others too. False: there is none. */
 static bool range_add(space *s)
 {
     uint32_t count = atomic_load_explicit(&s->range_count, memory_order_relaxed);
@@ -197,6 +199,7 @@ void *space_take_page(space *s, size_t page_bytes)
     if (page == NULL && (take_back(s, TAKE_BACK_TRIES) || range_add(s)))
         page = take_from_ranges(s, page_bytes, &fresh_bytes);
     if (page == NULL && large_trim(&s->large) > 0) { /* memory and addresses that rest */
+        s->refused_ms = 0;
         range_add(s);
         page = take_from_ranges(s, page_bytes, &fresh_bytes);
     }

@@ -35,7 +35,7 @@ size_t os_page_bytes(void);
 void os_random(uint64_t *words, size_t count);
 /* How many of the bytes (whole OS pages) have memory now, or all if the system does not say. */
 size_t os_resident_bytes(void *memory, size_t bytes);
-/* Makes the bytes zero; whole OS pages in them that have no memory get none by it. */
+/* Makes the bytes zero; whole OS pages in them that have no memory get none by it, if there are not very many. */
 void os_zero(void *memory, size_t bytes);
 
 /* How many mappings the system lets a process have, at most as many as it usually does: each costs memory and makes

@@ -55,18 +55,22 @@ static void audit_cursor(auditing *a)
     }
     fail_unless(a, s->list == SLAB_CURRENT && sc->current_page == slab_page(s) && sc->current_local == s->local,
                 "the current slab is not the one of the cursor");
-    if (sc->start_bits != 0 && sc->next == NO_SLOT)
-        return; /* the start's word is served by itself */
-    if (sc->next == NO_SLOT)
+    if (sc->next_word == NULL) {
+        fail_unless(a, sc->next == NO_SLOT, "the cursor is in no word");
         return;
+    }
     size_t at = (size_t)(sc->next_word - s->local);
-    uint64_t bits = at < bitset_words(&sc->geometry.shape) ? word_get(sc->next_word) : 0;
+    bool is_word = at < bitset_words(&sc->geometry.shape);
+    fail_unless(a, is_word && sc->next_base == slab_page(s) + at * WORD_BITS * sc->object_bytes,
+                "the cursor's word is not one of the current slab");
+    if (!is_word || sc->next == NO_SLOT)
+        return;
+    uint64_t bits = word_get(sc->next_word);
     fail_unless(a,
                 (bits & word_bit(sc->next_index)) != 0 &&
-                    sc->next_base == slab_page(s) + at * WORD_BITS * sc->object_bytes &&
                     sc->next == sc->next_base + sc->next_index % WORD_BITS * sc->object_bytes,
                 "the cursor is not on a free slot");
-    fail_unless(a, sc->zone->cursors_lag || sc->is_starting || sc->next_index % WORD_BITS == word_lowest(bits),
+    fail_unless(a, sc->zone->cursors_lag || sc->next_index % WORD_BITS == word_lowest(bits),
                 "the cursor is not on the lowest free slot of its word");
 }
 

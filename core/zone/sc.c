@@ -317,13 +317,13 @@ static slab *choose(slabmalloc_sc *sc)
 
 void *sc_allocate_slow(slabmalloc_sc *sc)
 {
-    if (sc_current(sc) != NULL && (slab_is_deep(&sc->geometry) || sc_step(sc, sc->zone->cursors_lag) == NO_SLOT))
-        sc_seek_lowest(sc);
-    if (sc->next == NO_SLOT && sc->start_bits != 0) {
+    if (sc->start_bits != 0 && sc->next_word == NULL) {
         void *object = allocate_at_start(sc);
         if (object != NULL)
             return object;
     }
+    if (sc_current(sc) != NULL && (slab_is_deep(&sc->geometry) || sc_step(sc, sc->zone->cursors_lag) == NO_SLOT))
+        sc_seek_lowest(sc);
     if (sc->next == NO_SLOT)
         remote_collect(sc);
     if (sc->next == NO_SLOT && sc->is_starting)
@@ -379,7 +379,7 @@ slabmalloc_status sc_free_in_other_word(slabmalloc_sc *sc, uintptr_t object, siz
 {
     local_raise(sc->current_local, &sc_current(sc)->summary, &sc->geometry, index / WORD_BITS);
     if (object < sc->next)
-        sc_cursor_to(sc, &sc->current_local[index / WORD_BITS], index / WORD_BITS, object, index);
+        sc_cursor_set(sc, &sc->current_local[index / WORD_BITS], index / WORD_BITS);
     return SLABMALLOC_OK;
 }
 

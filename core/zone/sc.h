@@ -22,7 +22,7 @@
  * The cursor. `next` is the slot that the next allocation returns, known beforehand, so that neither the scan for it
  * nor the free before it delays the caller:
  *     next != NO_SLOT: a slot of the current slab's local set, the lowest of its word (but for what is said below of
- *     cursors that lag, and of the random start); next_word is the word of its bit, the last bits of next_index tell
+ *     cursors that lag); next_word is the word of its bit, the last bits of next_index tell
  *     which one it is, next_base is the slot of the word's bit 0;
  *     next == NO_SLOT: next_word is used up, or NULL.
  * What is used up is left so until the next allocation takes a step to another word (sc_step): most often a free comes
@@ -30,8 +30,8 @@
  * summary, since until that step
  *     the summary has the bits of the words that are not empty, and that of next_word
  * which sc_settle brings down to the former, for whoever is about to need that. A free below next moves the cursor
- * back, and a step is to the lowest word: so the lowest slots of the current slab go out first, but for those of a word
- * that was used up and got a slot before the step.
+ * back, and a step is to the lowest word: so the lowest slots of the current slab go out first, but that a word which
+ * was used up and gets a slot before the step comes before what was freed in others meanwhile.
  *
  * But where the zone's `cursors_lag`, as those of threads' heaps do, frees leave the cursor alone: whether one is in
  * the current slab, and below next, nobody can foresee, and a branch that is mispredicted costs more than the rest of a
@@ -130,24 +130,11 @@ ALWAYS_INLINE void sc_cursor_to_lowest(slabmalloc_sc *sc, uint64_t bits)
     sc->next = sc->next_base + sc->next_index * sc->object_bytes;
 }
 
-ALWAYS_INLINE void sc_cursor_set_word(slabmalloc_sc *sc, word *w, size_t at)
-{
-    sc->next_word = w;
-    sc->next_base = sc->current_page + at * WORD_BITS * sc->object_bytes;
-}
-
-/* The cursor to a slot of word `at` that has become free, and lies below. */
-ALWAYS_INLINE void sc_cursor_to(slabmalloc_sc *sc, word *w, size_t at, uintptr_t object, size_t index)
-{
-    sc_cursor_set_word(sc, w, at);
-    sc->next = object;
-    sc->next_index = index;
-}
-
 /* The cursor to the lowest slot in word `at` of the current slab's local set: `w`, which is not empty. */
 ALWAYS_INLINE void sc_cursor_set(slabmalloc_sc *sc, word *w, size_t at)
 {
-    sc_cursor_set_word(sc, w, at);
+    sc->next_word = w;
+    sc->next_base = sc->current_page + at * WORD_BITS * sc->object_bytes;
     sc_cursor_to_lowest(sc, word_get(w));
 }
 

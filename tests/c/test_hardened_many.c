@@ -106,9 +106,28 @@ static void a_trim_within_a_free(void)
     space_destroy(s);
 }
 
+static void blocks_served_are_counted(void)
+{
+    enum { COUNT = 5000, BYTES = 100 };
+    space *s = hardened_space_new(0);
+    heap *h = heap_of(s);
+    for (size_t i = 0; i < COUNT; i++) {
+        void *block = hardened_allocate_quickly(h, BYTES);
+        CHECK_OK(heap_free(h, block != NULL ? block : heap_allocate(h, BYTES)));
+    }
+    space_stats stats = space_statistics(s);
+    uint64_t waiting = 0;
+    for (uint32_t i = 0; i < HEAP_CLASSES; i++)
+        waiting +=
+            atomic_load(&h->hardened->classes[i].held_count) + (atomic_load(&h->hardened->classes[i].spare) != 0);
+    CHECK(stats.served_objects >= COUNT && stats.served_objects <= COUNT + waiting);
+    space_destroy(s);
+}
+
 int main(void)
 {
     RUN(heaps_beyond_the_guards_have_none);
     RUN(a_trim_within_a_free);
+    RUN(blocks_served_are_counted);
     return check_finish();
 }

@@ -191,6 +191,48 @@ static void a_word_that_is_used_up_goes_on(void)
     }
 }
 
+/* A slot below in another word, which had got one before without the cursor: the lowest of that word comes. */
+static void a_free_below_moves_the_cursor_to_the_lowest_of_its_word(void)
+{
+    enum { BYTES = 16, BEGUN = 3 * WORD_BITS };
+    heap *h = heap_new(0);
+    heap_keep_order(h);
+    char *page = heap_allocate(h, BYTES);
+    for (size_t slot = 1; slot < BEGUN; slot++)
+        CHECK_POINTER(heap_allocate(h, BYTES), page + slot * BYTES);
+    static const size_t freed[] = {69, 138, 84}, next[] = {69, 84, 138, BEGUN};
+    for (size_t i = 0; i < 3; i++) {
+        slab *own = heap_own_slab(&h->view, (uintptr_t)page);
+        CHECK(own != NULL && heap_free_quickly(own, (uintptr_t)page + freed[i] * BYTES, false));
+    }
+    for (size_t i = 0; i < 4; i++) {
+        CHECK_POINTER(heap_audit(h), NULL);
+        CHECK_POINTER(heap_allocate(h, BYTES), page + next[i] * BYTES);
+    }
+    CHECK_HEAP(h, BEGUN + 1);
+    heap_destroy(h);
+}
+
+/* From its first word's last slots, one after another, to the end, and then what is before. */
+static void a_further_slab_is_filled_from_its_random_start_on(void)
+{
+    enum { BYTES = 64, CAPACITY = HEAP_PAGE_BYTES / BYTES, REACH = 8 };
+    for (int keeps_order = 0; keeps_order < 2; keeps_order++) {
+        heap *h = heap_new(0);
+        if (keeps_order)
+            heap_keep_order(h);
+        for (size_t i = 0; i < CAPACITY; i++)
+            heap_allocate(h, BYTES);
+        char *first = heap_allocate(h, BYTES), *page = (char *)((uintptr_t)first & ~(uintptr_t)(HEAP_PAGE_BYTES - 1));
+        size_t start = (size_t)(first - page) / BYTES;
+        CHECK(start >= WORD_BITS - REACH && start < WORD_BITS);
+        for (size_t i = 1; i < CAPACITY; i++)
+            CHECK_POINTER(heap_allocate(h, BYTES), page + (start + i) % CAPACITY * BYTES);
+        CHECK_HEAP(h, (size_t)2 * CAPACITY);
+        heap_destroy(h);
+    }
+}
+
 static void random_work_keeps_contents(void)
 {
     enum { LIVE = 4000, STEPS = 60000 };
@@ -451,6 +493,31 @@ static void others_free_while_the_owner_works(void)
     heap_destroy(h);
 }
 
+/* The range is used up, and others have freed all: what waits for the owner is looked for before he is refused. */
+static void a_request_gets_what_others_freed(void)
+{
+    enum { MOST = 2000 };
+    static const size_t kinds[] = {100, 100000};
+    for (size_t k = 0; k < 2; k++) {
+        space_options options = space_options_default();
+        options.reserve_bytes = 8 * MIB;
+        options.max_ranges = 1;
+        space *s = space_create(&options);
+        heap *h = heap_of(s);
+        void *objects[MOST];
+        size_t count = 0;
+        while (count < MOST && (objects[count] = heap_allocate(h, 8000)) != NULL)
+            count++;
+        CHECK(count > 900 && count < MOST);
+        CHECK_POINTER(heap_allocate(h, kinds[k]), NULL);
+        for (size_t i = 0; i < count; i++)
+            CHECK_OK(heap_free_remote(s, objects[i]));
+        CHECK(heap_allocate(h, kinds[k]) != NULL);
+        CHECK_HEAP(h, 1);
+        space_destroy(s);
+    }
+}
+
 int main(void)
 {
     RUN(every_size_is_served);
@@ -459,10 +526,13 @@ int main(void)
     RUN(quick_frees_leave_the_cursor);
     RUN(order_is_kept_where_it_is_asked_for);
     RUN(a_word_that_is_used_up_goes_on);
+    RUN(a_free_below_moves_the_cursor_to_the_lowest_of_its_word);
+    RUN(a_further_slab_is_filled_from_its_random_start_on);
     RUN(random_work_keeps_contents);
     RUN(trim_gives_memory_back);
     RUN(the_range_is_used_up_and_comes_back);
     RUN(ticks_alone_give_memory_back);
     RUN(others_free_while_the_owner_works);
+    RUN(a_request_gets_what_others_freed);
     return check_finish();
 }

@@ -151,6 +151,11 @@ static int large_after_one_of_each_size(void)
     leave_empty_slabs(h);
     void *aligned = heap_allocate_aligned(h, space_left / 4 * 3, MIB);
     CHECK(aligned != NULL && heap_free(h, aligned) == SLABMALLOC_OK);
+    slabmalloc_status status;
+    void *grown = heap_allocate(h, space_left / 3); /* there is no room for it beside what it shall become */
+    leave_empty_slabs(h);
+    grown = heap_reallocate(h, grown, space_left / 3 * 2, &status);
+    CHECK(grown != NULL && heap_free(h, grown) == SLABMALLOC_OK);
     leave_empty_slabs(h);
     CHECK(exhaust(h, MIB) > space_left / 8 * 7);
     CHECK_HEAP(h, 0);

@@ -26,7 +26,8 @@ malloc_process process;
 
 /* ---- threads --------------------------------------------------------------------------------------------- */
 
-_Thread_local heap *thread_heap;
+heap no_heap;
+_Thread_local heap *thread_heap = &no_heap;
 static heap *borrowed; /* by the thread that is at its end */
 
 space *process_space(void) { return process.space; }
@@ -37,7 +38,7 @@ static bool is_at_its_end(void) { return process.seat == SEATS; }
 static bool is_gone(uint64_t owner)
 {
     for (unsigned i = 0; i < SEATS; i++) {
-        const heap *h = i == process.seat ? thread_heap : process.heaps[i];
+        const heap *h = i == process.seat ? thread_heap_if_any() : process.heaps[i];
         if (h != NULL && h->owner == owner)
             return false;
     }
@@ -46,7 +47,7 @@ static bool is_gone(uint64_t owner)
 
 heap *thread_heap_open(void)
 {
-    if (thread_heap != NULL)
+    if (thread_heap_if_any() != NULL)
         return thread_heap;
     heap *h = heap_open(process.space, is_gone);
     if (h == NULL)
@@ -68,15 +69,16 @@ void thread_heap_done(heap *h)
 void process_turn(unsigned seat)
 {
     if (!is_at_its_end())
-        process.heaps[process.seat] = thread_heap;
+        process.heaps[process.seat] = thread_heap_if_any();
     process.seat = seat;
-    thread_heap = is_at_its_end() ? NULL : process.heaps[seat];
+    bool has_heap = !is_at_its_end() && process.heaps[seat] != NULL;
+    thread_heap = has_heap ? process.heaps[seat] : &no_heap;
 }
 
 void process_thread_ends(bool silently)
 {
-    heap *h = thread_heap;
-    thread_heap = NULL;
+    heap *h = thread_heap_if_any();
+    thread_heap = &no_heap;
     if (h != NULL && !silently)
         heap_abandon(h);
 }
@@ -88,7 +90,8 @@ void process_forks(bool is_child)
         space_fork_parent(process.space);
         return;
     }
-    space_fork_child(process.space, &thread_heap, thread_heap != NULL);
+    heap *kept = thread_heap_if_any();
+    space_fork_child(process.space, &kept, kept != NULL);
     for (unsigned i = 0; i < SEATS; i++)
         if (i != process.seat)
             process.heaps[i] = NULL;
@@ -102,7 +105,8 @@ void process_forks(bool is_child)
 void process_begin(const space_options *options)
 {
     process = (malloc_process){.now_ns = UINT64_C(1000000000)};
-    thread_heap = borrowed = NULL;
+    thread_heap = &no_heap;
+    borrowed = NULL;
     process.space = space_create(options);
     REQUIRE(process.space != NULL);
 }

@@ -186,8 +186,10 @@ def work_with_refusals(kinds, first, last, error=errno.ENOMEM):
 FAULTS += """
 slabmalloc.trim()
 made = []
+refusals = 0
 while slabmalloc.stats().domains["obj"].passed_blocks == 0:
-    c.faults_arm(MPROTECT, 1, 1, errno.ENOMEM) # for a chunk, but not again for whoever is asked then
+    refusals = refusals % 8 + 1
+    c.faults_arm(MPROTECT, 1, refusals, errno.ENOMEM) # for a chunk, but not again for whoever is asked then
     with suppress(MemoryError):
         made.append([bytes(n) for n in range(400, 470)]) # up to the 512 bytes that it has tables for
     c.faults_disarm()

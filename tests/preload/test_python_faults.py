@@ -228,8 +228,11 @@ for number in range(1, requests + 1, stride):
     assert counted >= number or number > requests - 10, (counted, number) # threads take turns
     tried += 1
     seen += refused > 0
-    # What the interpreter keeps of exceptions is not the same each time.
-    assert abs(objects - level[0]) < 30 and abs(size - level[1]) < 3000, (number, objects, size, level)
+    # What the interpreter keeps of exceptions is not the same each time; its own allocator may have a table more, of
+    # 128 KiB, if the address that it was given is far from those that it had.
+    tables = round((size - level[1]) / (1 << 17))
+    size -= tables << 17
+    assert abs(objects - level[0]) < 30 and abs(size - level[1]) < 3000 and tables in (0, 1), (number, size, level)
 # One alone is mostly asked for again, or passed on; a block that can't be moved by the kernel is copied.
 assert seen > tried // 2 or not (all_from_it_on and kinds & MMAP), (seen, tried)
 """

@@ -101,16 +101,8 @@ ALWAYS_INLINE void *cache_take(size_t bytes)
 /* Is it a block of the heap with at least `bytes`, and live? Blocks of further ranges are left alone. */
 ALWAYS_INLINE bool is_live(const heap_view *view, uintptr_t object, size_t bytes)
 {
-    uintptr_t offset = object - view->base;
-    if (offset >= view->bytes)
-        return false;
-    slab *s = atomic_load_explicit(&view->slabs[offset / ARENA_UNIT_BYTES], memory_order_acquire);
-    if (s == NULL || heap_slab_is_nothing(s))
-        return false;
-    const slab_geometry *g = &s->sc->geometry;
-    size_t index = sc_slot_at(g, object - slab_page(s));
-    return index < g->capacity && g->object_bytes >= bytes && !bitset_has(s->local, index) &&
-           !bitset_has(slab_remote(s, g), index);
+    const slab *s = heap_first_slab(view, object);
+    return s != NULL && !heap_slab_is_nothing(s) && s->sc->geometry.object_bytes >= bytes && heap_is_live_in(s, object);
 }
 
 ALWAYS_INLINE bool cache_give(void *block, size_t bytes)

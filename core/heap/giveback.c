@@ -123,42 +123,7 @@ static size_t reclaim(heap *h, size_t small_count, size_t medium_count)
            slabmalloc_zone_reclaim(h->view.zone, -1, HEAP_MEDIUM_PAGE_BYTES, medium_count, NULL, NULL);
 }
 
-static size_t reclaim_all(heap *h) { return reclaim(h, SIZE_MAX, SIZE_MAX); }
-
-/* ---- where the system refuses ------------------------------------------------------------------------------ */
-
-bool heap_yield(heap *h)
-{
-    if (reclaim_all(h) > 0)
-        return true;
-    bool was_busy = h->is_busy;
-    h->is_busy = true;
-    bool has_freed = h->hardened != NULL && hardened_trim(h) > 0;
-    h->is_busy = was_busy;
-    reclaim_all(h);
-    return has_freed;
-}
-
-/* Who asks for more than there can be costs nobody anything: he could else empty a hardened heap's quarantine when he
- * likes. */
-void *heap_allocate_large(heap *h, size_t bytes, size_t align, bool *is_zero)
-{
-    void *object = space_allocate_large(h->space, bytes, align, is_zero);
-    size_t all = bytes > SIZE_MAX - align ? SIZE_MAX : bytes + align;
-    while (UNLIKELY(object == NULL) && space_could_make_room(h->space, all) && heap_yield(h))
-        object = space_allocate_large(h->space, bytes, align, is_zero);
-    return object;
-}
-
-void *heap_resize_large(heap *h, void *object, size_t bytes)
-{
-    size_t usable = heap_usable_bytes(h->space, object);
-    void *resized = space_resize_large(h->space, object, bytes);
-    while (UNLIKELY(resized == NULL) && bytes > usable && space_could_make_room(h->space, bytes - usable) &&
-           heap_yield(h))
-        resized = space_resize_large(h->space, object, bytes);
-    return resized;
-}
+size_t heap_reclaim(heap *h) { return reclaim(h, SIZE_MAX, SIZE_MAX); }
 
 /* ---- the sweep ------------------------------------------------------------------------------------------- */
 
@@ -300,7 +265,7 @@ static void trim_own(heap *h)
     if (h->hardened != NULL)
         hardened_trim(h);
     slabmalloc_zone_collect(h->view.zone);
-    reclaim_all(h);
+    heap_reclaim(h);
     uint32_t swept = h->space->huge.is_wanted ? 0 : atomic_load_explicit(&h->space->range_count, memory_order_acquire);
     for (uint32_t i = 0; i < swept; i++) {
         range *r = &h->space->ranges[i];

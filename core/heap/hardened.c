@@ -128,10 +128,8 @@ ALWAYS_INLINE slabmalloc_status find_in(space *s, slab *on, const void *address,
         b->bytes = large_usable_bytes(&s->large, address);
         return b->bytes == 0 ? SLABMALLOC_FREE_FOREIGN : SLABMALLOC_OK;
     }
-    const slab_geometry *g = &on->sc->geometry;
-    b->bytes = g->object_bytes;
-    return LIKELY(sc_slot_at(g, b->object & on->sc->offset_mask) != SIZE_MAX) ? SLABMALLOC_OK
-                                                                              : SLABMALLOC_FREE_INTERIOR;
+    b->bytes = on->sc->geometry.object_bytes;
+    return LIKELY(slab_slot_of(on, b->object).is_within) ? SLABMALLOC_OK : SLABMALLOC_FREE_INTERIOR;
 }
 
 static slabmalloc_status find(space *s, const void *address, block *b)
@@ -174,15 +172,14 @@ bool hardened_free_quickly(heap *h, void *object)
     block b = {.object = (uintptr_t)object, .slab = heap_own_slab(view, (uintptr_t)object)};
     if (UNLIKELY(b.slab == NULL))
         return false;
-    const slabmalloc_sc *sc = b.slab->sc;
-    b.bytes = sc->geometry.object_bytes;
-    if (UNLIKELY(sc_slot_at(&sc->geometry, b.object & sc->offset_mask) == SIZE_MAX))
+    b.bytes = b.slab->sc->geometry.object_bytes;
+    if (UNLIKELY(!slab_slot_of(b.slab, b.object).is_within))
         return false;
     uint64_t key = seal_key(s, b.object), found = atomic_load_explicit(seal_of(&b), memory_order_relaxed);
     size_t bytes = requested_bytes(s, &b, key, found);
     if (UNLIKELY(bytes == SIZE_MAX) || UNLIKELY(!is_whole(s, &b, bytes)) || UNLIKELY(!is_whole_before(s, &b)))
         return false;
-    hardened_class *c = &h->hardened->classes[sc->index];
+    hardened_class *c = &h->hardened->classes[b.slab->sc->index];
     block leaving = {.object = *quarantine_next_out(c), .bytes = b.bytes};
     if (LIKELY(leaving.object != 0)) {
         leaving.slab = heap_own_slab(view, leaving.object);

@@ -274,19 +274,16 @@ slabmalloc_status heap_release_remote(space *s, void *object);
 void *heap_allocate_nothing(space *s);
 /* Is it such an object, and live? [any thread] */
 bool heap_is_nothing(space *s, const void *object);
-ALWAYS_INLINE bool heap_slab_is_nothing(const slab *s)
-{
-    return ((const heap *)s->sc->zone->watcher.context)->is_nothing;
-}
+ALWAYS_INLINE bool heap_slab_is_nothing(const slab *s) { return ((const heap *)s->zone->watcher.context)->is_nothing; }
 /* heap_free for a caller who has no heap of the space. [any thread] */
 slabmalloc_status heap_free_remote(space *s, void *object);
 
 /* Does a live object begin there, on the slab's page? [any thread, for its own objects] */
 ALWAYS_INLINE bool heap_is_live_in(const slab *s, uintptr_t object)
 {
-    const slab_geometry *g = &s->sc->geometry;
-    size_t index = sc_slot_at(g, object & s->sc->offset_mask);
-    return index != SIZE_MAX && !bitset_has(s->local, index) && !bitset_has(slab_remote(s, g), index);
+    quotient slot = slab_slot_of(s, object);
+    return slot.is_within && !bitset_has(s->local, slot.value) &&
+           !bitset_has(slab_remote(s, &s->sc->geometry), slot.value);
 }
 
 /* Usable bytes of a live object of the space; 0: none begins there, or it has none. [any thread, for its own
@@ -326,6 +323,8 @@ void heap_tick(heap *h);
 /* Purges every empty page, and the empty OS pages inside slabs; heaps of other threads do their part in their next
  * ticks. Returns the bytes given back by now. [owner] */
 size_t heap_trim(heap *h);
+/* The pages of all its empty slabs leave at once; returns how many. [owner] */
+size_t heap_reclaim(heap *h);
 /* The system has refused memory: of what the heap has, and could do without, some becomes free, the pages of its empty
  * slabs first, then what a hardened one keeps back. False: there is nothing more. [owner] */
 bool heap_yield(heap *h);

@@ -17,9 +17,7 @@ static slabmalloc_status diagnose(space *s, const void *object)
     const slab *found = space_slab_at(s, (uintptr_t)object);
     if (found == NULL)
         return SLABMALLOC_FREE_FOREIGN;
-    const slab_geometry *g = &found->sc->geometry;
-    return sc_slot_at(g, (uintptr_t)object - slab_page(found)) < g->capacity ? SLABMALLOC_FREE_DOUBLE
-                                                                             : SLABMALLOC_FREE_INTERIOR;
+    return slab_slot_of(found, (uintptr_t)object).is_within ? SLABMALLOC_FREE_DOUBLE : SLABMALLOC_FREE_INTERIOR;
 }
 
 /* What has grown once is likely to grow again: a quarter more, so that a vector which grows by small steps is copied at

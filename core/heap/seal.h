@@ -141,7 +141,7 @@ ALWAYS_INLINE bool is_whole(const space *s, const block *b, size_t bytes)
  * before, has overwritten its seal. */
 ALWAYS_INLINE bool is_whole_before(const space *s, const block *b)
 {
-    if ((b->object & b->slab->sc->offset_mask) == 0)
+    if ((b->object & b->slab->offset_mask) == 0)
         return true; /* what lies there is a guard */
     block before = {.object = b->object - b->bytes, .bytes = b->bytes};
     uint64_t found = atomic_load_explicit(seal_of(&before), memory_order_relaxed);

@@ -212,6 +212,14 @@ static void a_child_recalls_what_its_parent_left(void)
 
 /* ---- bookkeeping that the system refuses --------------------------------------------------------------------- */
 
+/* The class is left with an empty slab; returns the object that was there. */
+static char *leave_page(heap *h, size_t bytes)
+{
+    char *object = heap_allocate(h, bytes);
+    CHECK_OK(heap_free(h, object));
+    return object;
+}
+
 /* Private memory of the process is limited to so much. Returns the limit before, to be set again. */
 static struct rlimit limit_data(size_t bytes)
 {
@@ -238,8 +246,7 @@ static void a_page_that_gets_no_record_rests(void)
     for (size_t i = 0; i < FEW && !UNDER_TSAN; i++) { /* whose runtime wants memory of its own */
         space *s = space_new(RESERVE_LEAST, 1, 1000000);
         heap *h = heap_of(s);
-        char *object = heap_allocate(h, left_sizes[i]);
-        CHECK_OK(heap_free(h, object));
+        char *object = leave_page(h, left_sizes[i]);
         size_t page_bytes = space_statistics(s).mapped_bytes;
         struct rlimit before = limit_data(os_page_bytes()); /* of 0 Linux thinks that it is meant for others */
         bool is_refused = use_up_books(h);
@@ -268,8 +275,7 @@ static void what_rests_makes_room_for_the_record(void)
     for (size_t i = 0; i < FEW && !UNDER_TSAN; i++) { /* whose runtime wants memory of its own */
         space *s = space_new(RESERVE_LEAST, 1, 1000000);
         heap *h = heap_of(s);
-        char *object = heap_allocate(h, left_sizes[i]);
-        CHECK_OK(heap_free(h, object));
+        char *object = leave_page(h, left_sizes[i]);
         CHECK_OK(heap_free(h, heap_allocate(h, 16 * (size_t)MIB)));
         CHECK(space_statistics(s).large_resting_bytes >= 16 * (size_t)MIB);
         struct rlimit before = limit_data(has_bytes(true));

@@ -37,7 +37,7 @@ static bool guard_end(const heap *h, void *page, size_t page_bytes, bool is_guar
 static bool is_idle(const slabmalloc_sc *sc)
 {
     const slab *s = sc_current(sc);
-    return sc->pages == 1 && s != NULL && sc_live(sc, s) == 0;
+    return sc->pages == 1 && s != NULL && sc_is_empty(sc, s);
 }
 
 static void keep_page(void *context, void *page, size_t page_bytes)

@@ -39,6 +39,21 @@ void bitset_fill(const bitset_shape *shape, word *words)
     }
 }
 
+/* What level 0 has in its last word when every member is there. */
+static uint64_t last_full(const bitset_shape *shape)
+{
+    return shape->bits % WORD_BITS == 0 ? UINT64_MAX : word_bit(shape->bits) - 1;
+}
+
+bool bitset_is_full(const bitset_shape *shape, const word *words)
+{
+    uint32_t last = shape->offset[1] - 1;
+    for (uint32_t i = 0; i < last; i++)
+        if (word_get(&words[i]) != UINT64_MAX)
+            return false;
+    return word_get(&words[last]) == last_full(shape);
+}
+
 uint32_t bitset_count(const bitset_shape *shape, const word *words)
 {
     uint32_t count = 0;
@@ -65,8 +80,7 @@ void bitset_summarize(const bitset_shape *shape, word *words)
 
 bool bitset_has_no_excess(const bitset_shape *shape, const word *words)
 {
-    uint32_t used = shape->bits % WORD_BITS;
-    return used == 0 || (word_get(&words[shape->offset[1] - 1]) & ~(word_bit(used) - 1)) == 0;
+    return (word_get(&words[shape->offset[1] - 1]) & ~last_full(shape)) == 0;
 }
 
 bool bitset_is_summarized(const bitset_shape *shape, const word *words, uint32_t top)

@@ -41,6 +41,8 @@ ALWAYS_INLINE bool bitset_has(const word *words, size_t index)
 void bitset_clear(const bitset_shape *shape, word *words);
 void bitset_fill(const bitset_shape *shape, word *words);
 uint32_t bitset_count(const bitset_shape *shape, const word *words);
+/* Is every member there? Most often the first word says no. */
+bool bitset_is_full(const bitset_shape *shape, const word *words);
 /* Makes the summary what level 0 says. */
 void bitset_summarize(const bitset_shape *shape, word *words);
 /* Level 0 has no bit beyond the last member. */

@@ -238,10 +238,8 @@ static NOINLINE void *realloc_by_another(domain *d, void *block, size_t bytes)
     return moved;
 }
 
-ALWAYS_INLINE void *realloc_by(domain *d, void *block, size_t bytes, bool is_owner)
+static NOINLINE void *resize(domain *d, void *block, size_t bytes, bool is_owner)
 {
-    if (block == NULL)
-        return malloc_by(d, bytes, is_owner);
     if (UNLIKELY(!is_owner) && !owner_is_caller(&owner))
         return realloc_by_another(d, block, bytes);
     slabmalloc_status status;
@@ -255,6 +253,11 @@ ALWAYS_INLINE void *realloc_by(domain *d, void *block, size_t bytes, bool is_own
         count_served(d, resized, bytes);
     }
     return resized;
+}
+
+ALWAYS_INLINE void *realloc_by(domain *d, void *block, size_t bytes, bool is_owner)
+{
+    return block == NULL ? malloc_by(d, bytes, is_owner) : resize(d, block, bytes, is_owner);
 }
 
 static void *hook_realloc(void *context, void *block, size_t bytes)

@@ -77,7 +77,7 @@ ALWAYS_INLINE bool thread_domain_free_quickly(thread_domain which, void *block)
 ALWAYS_INLINE bool thread_domain_free_of_another(thread_domain which, heap *h, void *block)
 {
     slab *s = heap_first_slab(&h->view, (uintptr_t)block);
-    if (UNLIKELY(s == NULL) || UNLIKELY(s->zone == h->view.zone) ||
+    if (UNLIKELY(s == NULL) || UNLIKELY(slab_zone(s) == h->view.zone) ||
         UNLIKELY(remote_free(s->sc, s, (uintptr_t)block - slab_page(s)) != SLABMALLOC_OK))
         return false;
     count_add(&h->tallies[which].freed_blocks, 1);

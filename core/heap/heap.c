@@ -372,7 +372,7 @@ slabmalloc_status heap_free_remote(space *s, void *object)
 slabmalloc_status heap_release(heap *h, void *object)
 {
     slab *s = space_slab_at(h->space, (uintptr_t)object);
-    if (s == NULL || s->zone != h->view.zone)
+    if (s == NULL || slab_zone(s) != h->view.zone)
         return heap_release_remote(h->space, object);
     uintptr_t offset = (uintptr_t)object - slab_page(s);
     return s != sc_current(s->sc) ? sc_free_in_listed(s->sc, s, offset)

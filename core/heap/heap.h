@@ -226,39 +226,40 @@ ALWAYS_INLINE slab *heap_first_slab(const heap_view *view, uintptr_t object)
 ALWAYS_INLINE slab *heap_own_slab(const heap_view *view, uintptr_t object)
 {
     slab *s = heap_first_slab(view, object);
-    return UNLIKELY(s == NULL) || UNLIKELY(s->zone != view->zone) ? NULL : s;
+    return UNLIKELY(s == NULL) || UNLIKELY(!slab_is_plain_in(s, view->zone)) ? NULL : s;
 }
 
-/* Frees it. False: it is another kind of free, or a wrong one, and nothing has changed. `lags`: the cursor stays where
+/* Frees it, which is slot `index`. False: it is free already, and nothing has changed. `lags`: the cursor stays where
  * it is; only if the heap's cursors may lag. [owner] */
-ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object, bool lags)
+ALWAYS_INLINE bool heap_free_slot(slab *s, uintptr_t object, size_t index, bool lags)
 {
-    if (UNLIKELY(slab_wants_attention(s)))
-        return false;
-    quotient slot = slab_slot_of(s, object);
-    if (UNLIKELY(!slot.is_within))
-        return false;
-    size_t at = slot.value / WORD_BITS;
+    size_t at = index / WORD_BITS;
     word *w = slab_local_apart(s) + at;
     uint64_t bits = word_get(w);
-    if (UNLIKELY(word_add(&bits, slot.value)))
+    if (UNLIKELY(word_add(&bits, index)))
         return false;
     word_set(w, bits);
-    if (!lags && LIKELY(s->list == SLAB_CURRENT)) {
-        slabmalloc_sc *sc = s->sc;
-        if (LIKELY(w == sc->next_word)) { /* its bit is in the summary */
-            sc_cursor_back(sc, object, slot.value);
-            return true;
-        }
+    if (!lags && LIKELY(w == s->sc->next_word)) { /* so the slab is the current one, and the summary has its bit */
+        sc_cursor_back(s->sc, object, index);
+        return true;
+    }
+    if (!lags && s->list == SLAB_CURRENT) {
         word_add(&s->summary, at);
-        if (object < sc->next)
-            sc_cursor_set(sc, w, at);
+        if (object < s->sc->next)
+            sc_cursor_set(s->sc, w, at);
         return true;
     }
     word_add(&s->summary, at); /* whether it was or not: nobody could predict that branch */
     if (UNLIKELY(--s->room == 0))
         sc_relist(s->sc, s);
     return true;
+}
+
+/* The same; false: it is another kind of free, or a wrong one. [owner] */
+ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object, bool lags)
+{
+    quotient slot = slab_slot_of(s, object);
+    return LIKELY(slot.is_within) && heap_free_slot(s, object, slot.value, lags);
 }
 
 /* From now on no cursor lags (zone/sc.h): objects of a class lie in the order in which they are made, as far as there
@@ -274,7 +275,10 @@ slabmalloc_status heap_release_remote(space *s, void *object);
 void *heap_allocate_nothing(space *s);
 /* Is it such an object, and live? [any thread] */
 bool heap_is_nothing(space *s, const void *object);
-ALWAYS_INLINE bool heap_slab_is_nothing(const slab *s) { return ((const heap *)s->zone->watcher.context)->is_nothing; }
+ALWAYS_INLINE bool heap_slab_is_nothing(const slab *s)
+{
+    return ((const heap *)slab_zone(s)->watcher.context)->is_nothing;
+}
 /* heap_free for a caller who has no heap of the space. [any thread] */
 slabmalloc_status heap_free_remote(space *s, void *object);
 

@@ -67,16 +67,16 @@ static void *reallocate_nothing(heap *h, void *object, size_t bytes, slabmalloc_
     return made;
 }
 
-/* The live object, of so many usable bytes, goes where it has `bytes`. `own`: its slab, if that is the heap's own. */
-ALWAYS_INLINE void *move(heap *h, slab *own, void *object, size_t usable, size_t bytes, slabmalloc_status *status)
+static bool is_growing(size_t usable, size_t bytes) { return bytes > usable && bytes >= GROWING_BYTES; }
+
+/* The live object, of so many usable bytes, goes where it has `bytes`. */
+static NOINLINE void *move(heap *h, void *object, size_t usable, size_t bytes, slabmalloc_status *status)
 {
-    bool is_growing = bytes > usable && bytes >= GROWING_BYTES;
-    void *moved = heap_allocate(h, is_growing ? room_to_grow(h, bytes) : bytes);
+    void *moved = heap_allocate(h, is_growing(usable, bytes) ? room_to_grow(h, bytes) : bytes);
     if (UNLIKELY(moved == NULL))
         return bytes <= usable ? heap_left_roomy(h->space, object) : NULL; /* to shrink never fails */
     memcpy(moved, object, min_size(bytes, usable));
-    if (own == NULL || !heap_free_quickly(own, (uintptr_t)object, false))
-        *status = heap_free(h, object);
+    *status = heap_free(h, object);
     return moved;
 }
 
@@ -98,13 +98,13 @@ static NOINLINE void *reallocate_other(heap *h, void *object, size_t bytes, slab
             return resized;
     }
     /* Also what the kernel does not resize: a mapping that its client gave advice for in parts, as NumPy does. */
-    return move(h, NULL, object, usable, bytes, status);
+    return move(h, object, usable, bytes, status);
 }
 
 void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *status)
 {
     slab *own = heap_own_slab(&h->view, (uintptr_t)object);
-    if (UNLIKELY(own == NULL) || UNLIKELY(slab_wants_attention(own)))
+    if (UNLIKELY(own == NULL))
         return reallocate_other(h, object, bytes, status);
     quotient slot = slab_slot_of(own, (uintptr_t)object);
     if (UNLIKELY(!slot.is_within) || UNLIKELY(bitset_has(slab_local_apart(own), slot.value))) {
@@ -113,7 +113,14 @@ void *heap_reallocate(heap *h, void *object, size_t bytes, slabmalloc_status *st
     }
     *status = SLABMALLOC_OK;
     size_t usable = own->sc->object_bytes;
-    if (heap_fits(usable, bytes) || heap_sc_of(&h->view, bytes) == own->sc)
+    slabmalloc_sc *sc = heap_sc_of(&h->view, bytes);
+    if (sc == own->sc || heap_fits(usable, bytes))
         return object;
-    return move(h, own, object, usable, bytes, status);
+    if (is_growing(usable, bytes) || UNLIKELY(sc->next == NO_SLOT))
+        return move(h, object, usable, bytes, status);
+    void *moved = sc_allocate_next(sc, sc->next);
+    memcpy(moved, object, min_size(bytes, usable));
+    if (UNLIKELY(!heap_free_slot(own, (uintptr_t)object, slot.value, false)))
+        *status = heap_free(h, object);
+    return moved;
 }

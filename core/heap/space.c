@@ -427,7 +427,7 @@ void space_fork_parent(space *s)
     pthread_mutex_unlock(&s->nothing_lock);
 }
 
-static bool is_lost(const slab *s) { return ((const heap *)s->zone->watcher.context)->state == HEAP_LOST; }
+static bool is_lost(const slab *s) { return ((const heap *)slab_zone(s)->watcher.context)->state == HEAP_LOST; }
 
 /* Whoever freed in heaps that are not lost may be gone before he told it: see remote.h. */
 static void tell_news_again(space *s)

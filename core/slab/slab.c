@@ -106,8 +106,7 @@ static void slab_begin(slab *s, const slab_geometry *g)
     slab_summarize(s, g);
     s->has_purged = false;
     /* A freer that is late may have the record on a stack still, or be about to. */
-    uint8_t pending = atomic_load_explicit(&s->attention, memory_order_relaxed) & SLAB_PENDING;
-    slab_attend(s, g, pending);
+    slab_attend(s, g, slab_key(s) & SLAB_PENDING);
 }
 
 void slab_format(slab *s, const slab_geometry *g)

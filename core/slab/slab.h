@@ -62,7 +62,8 @@ enum {
 /* What a free in a slab has to look at, beyond its bit. */
 enum {
     SLAB_PENDING = 1, /* a hint: on its allocator's stack, or about to be; slots may be free in `remote` */
-    SLAB_DEEP = 2     /* a word that was empty has to be told to the levels in the page */
+    SLAB_DEEP = 2,    /* a word that was empty has to be told to the levels in the page */
+    SLAB_ATTENTION = SLAB_PENDING | SLAB_DEEP
 };
 
 /* Fields belong to the owner, but for those marked. A record is never unmapped while its zone lives, so that a late
@@ -71,13 +72,12 @@ enum {
 typedef struct slab {
     /* One line has all that a free reads, but for its bit. A record serves one class, for ever: so what is the class's
      * too, the first five, never changes. */
-    struct slabmalloc_zone *zone;
+    _Atomic uintptr_t key; /* the zone's address | what asks for attention; whoever pushes the slab writes it too */
     struct slabmalloc_sc *sc;
     uintptr_t offset_mask; /* the rest of an address on a page of this class */
     uint64_t reciprocal, slots_bound;
-    uint64_t summary;          /* top of local's */
-    uint32_t room;             /* frees until the slab changes lists; not kept while current */
-    _Atomic uint8_t attention; /* SLAB_PENDING | SLAB_DEEP; whoever pushes the slab writes it too; never 0 while deep */
+    uint64_t summary; /* top of local's */
+    uint32_t room;    /* frees until the slab changes lists; not kept while current */
     uint8_t list;
     bool has_purged; /* the heap's: OS pages of this slab are purged; nobody allocated from it since */
     uint8_t looks;   /* the heap's: so often may the system be asked what has no memory (heap_allocate_zeroed) */
@@ -90,10 +90,20 @@ typedef struct slab {
 
 _Static_assert(offsetof(slab, page) <= CACHE_LINE_BYTES, "a free touches one line of the record");
 
-/* Has a free to look at more than its bit? */
-ALWAYS_INLINE bool slab_wants_attention(const slab *s)
+ALWAYS_INLINE uintptr_t slab_key(const slab *s) { return atomic_load_explicit(&s->key, memory_order_relaxed); }
+
+ALWAYS_INLINE struct slabmalloc_zone *slab_zone(const slab *s)
 {
-    return atomic_load_explicit(&s->attention, memory_order_relaxed) != 0;
+    return (struct slabmalloc_zone *)(slab_key(s) & ~(uintptr_t)SLAB_ATTENTION);
+}
+
+/* Has a free to look at more than its bit? */
+ALWAYS_INLINE bool slab_wants_attention(const slab *s) { return (slab_key(s) & SLAB_ATTENTION) != 0; }
+
+/* Is it the zone's, and has a free nothing to look at but its bit? */
+ALWAYS_INLINE bool slab_is_plain_in(const slab *s, const struct slabmalloc_zone *zone)
+{
+    return slab_key(s) == (uintptr_t)zone;
 }
 
 /* The slot of an object on its page. */
@@ -153,9 +163,11 @@ ALWAYS_INLINE size_t local_first_word(const word *local, uint64_t summary, const
     return index;
 }
 
-ALWAYS_INLINE void slab_attend(slab *s, const slab_geometry *g, uint8_t pending)
+/* `pending`: SLAB_PENDING, or 0. */
+ALWAYS_INLINE void slab_attend(slab *s, const slab_geometry *g, uintptr_t pending)
 {
-    atomic_store_explicit(&s->attention, slab_is_deep(g) ? pending | SLAB_DEEP : pending, memory_order_relaxed);
+    uintptr_t attention = slab_is_deep(g) ? pending | SLAB_DEEP : pending;
+    atomic_store_explicit(&s->key, (uintptr_t)slab_zone(s) | attention, memory_order_relaxed);
 }
 
 /* Where the bitsets lie in a page that carries its meta-data. */

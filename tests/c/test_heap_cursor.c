@@ -9,7 +9,7 @@
 static void free_silently(heap *h, char *object)
 {
     slab *own = heap_own_slab(&h->view, (uintptr_t)object);
-    CHECK(own != NULL && heap_free_quickly(own, (uintptr_t)object, own->zone->cursors_lag));
+    CHECK(own != NULL && heap_free_quickly(own, (uintptr_t)object, slab_zone(own)->cursors_lag));
 }
 
 static void free_quickly(heap *h, char *object)

@@ -229,8 +229,8 @@ ALWAYS_INLINE slab *heap_own_slab(const heap_view *view, uintptr_t object)
     return UNLIKELY(s == NULL) || UNLIKELY(!slab_is_plain_in(s, view->zone)) ? NULL : s;
 }
 
-/* Frees it, which is slot `index`. False: it is free already, and nothing has changed. `lags`: the cursor stays where
- * it is; only if the heap's cursors may lag. [owner] */
+/* Frees it, slot `index` of such a slab. False: it is free already, and nothing has changed. `lags`: the cursor stays
+ * where it is; only if the heap's cursors may lag. [owner] */
 ALWAYS_INLINE bool heap_free_slot(slab *s, uintptr_t object, size_t index, bool lags)
 {
     size_t at = index / WORD_BITS;
@@ -255,7 +255,7 @@ ALWAYS_INLINE bool heap_free_slot(slab *s, uintptr_t object, size_t index, bool 
     return true;
 }
 
-/* The same; false: it is another kind of free, or a wrong one. [owner] */
+/* The same; false: there is no such slot, or it is free already. [owner] */
 ALWAYS_INLINE bool heap_free_quickly(slab *s, uintptr_t object, bool lags)
 {
     quotient slot = slab_slot_of(s, object);

@@ -133,7 +133,7 @@ void quarantine_release(space *s, heap *h, slab *on, hardened_class *c, uintptr_
     block b = {.object = object, .bytes = on->sc->geometry.object_bytes, .slab = on};
     if (UNLIKELY(!quarantine_is_whole(s, &b))) {
         note_damage(s, c, &b);
-    } else if (h != NULL && c != NULL && slab_zone(on) == h->view.zone) {
+    } else if (h != NULL && c != NULL && slab_is_plain_in(on, h->view.zone)) {
         quarantine_release_own(h, c, &b);
     } else {
         atomic_store_explicit(seal_of(&b), 0, memory_order_relaxed);

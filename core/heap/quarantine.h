@@ -66,8 +66,8 @@ ALWAYS_INLINE bool quarantine_is_whole(const space *s, const block *b)
     return atomic_load_explicit(seal_of(b), memory_order_relaxed) == seal_freed(s, seal_key(s, b->object));
 }
 
-/* What has left quarantine, and is whole, goes to the pool or to its slab, one of the heap itself. That may run a tick,
- * and so hardened_trim: so by then the object must be in no place any more. [owner] */
+/* What has left quarantine, and is whole, goes to the pool or to its slab, a plain one of the heap itself. That may run
+ * a tick, and so hardened_trim: so by then the object must be in no place any more. [owner] */
 ALWAYS_INLINE void quarantine_release_own(heap *h, hardened_class *c, const block *b)
 {
     atomic_store_explicit(seal_of(b), 0, memory_order_relaxed);

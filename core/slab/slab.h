@@ -71,7 +71,7 @@ enum {
  *     free_count = |local| = slab_limit(its list) - room, not kept while current */
 typedef struct slab {
     /* One line has all that a free reads, but for its bit. A record serves one class, for ever: so what is the class's
-     * too, the first five, never changes. */
+     * too, the first five, never changes, but for the key's last bits. */
     _Atomic uintptr_t key; /* the zone's address | what asks for attention; whoever pushes the slab writes it too */
     struct slabmalloc_sc *sc;
     uintptr_t offset_mask; /* the rest of an address on a page of this class */

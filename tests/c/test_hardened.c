@@ -5,6 +5,9 @@
  */
 #include "hardened_fixture.h"
 
+#include "heap/quarantine.h"
+#include "zone/remote.h"
+
 /* ---- the model: contents are stamped, what is served is zero, and as long as was asked for ------------------- */
 
 enum { LIVE = 200, MOST = 600 * 1024 };
@@ -188,6 +191,27 @@ static void freed_by_two_threads_at_once(void)
         }
         CHECK(damages_of(s) > before);
     }
+    space_destroy(s);
+}
+
+/* The same where the other's free has come as far as the slab when the owner's block leaves quarantine: it is freed
+ * once, and is damage. What the other thread does in between is done here. */
+static void freed_by_another_while_it_leaves_quarantine(void)
+{
+    space *s = hardened_space_new(0);
+    heap *h = heap_of(s);
+    char *object = block_among_others(h, 40);
+    slab *on = space_slab_at(s, (uintptr_t)object);
+    hardened_class *c = &h->hardened->classes[on->sc->index];
+    while (atomic_load(&c->spare) == 0) /* else it would be the spare, and in no slab */
+        CHECK_OK(heap_free(h, heap_allocate(h, 40)));
+    block b = {.object = (uintptr_t)object, .bytes = on->sc->geometry.object_bytes, .slab = on};
+    atomic_store(seal_of(&b), seal_freed(s, seal_key(s, b.object)));
+    CHECK_OK(remote_free(on->sc, on, b.object - slab_page(on)));
+    quarantine_release(s, h, on, c, b.object);
+    CHECK_EQUAL(damages_of(s), 1);
+    CHECK_POINTER(atomic_load(&last_damaged), object);
+    CHECK(!bitset_has(on->local, slab_slot_of(on, b.object).value));
     space_destroy(s);
 }
 
@@ -500,6 +524,7 @@ int main(void)
     RUN(freed_twice);
     RUN(freed_where_no_block_begins);
     RUN(freed_by_two_threads_at_once);
+    RUN(freed_by_another_while_it_leaves_quarantine);
     RUN(a_byte_behind_the_block);
     RUN(from_one_block_into_the_next);
     RUN(written_to_after_its_free);

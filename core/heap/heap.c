@@ -34,11 +34,7 @@ static bool guard_end(const heap *h, void *page, size_t page_bytes, bool is_guar
     return bytes == 0 || is_left_out || os_guard((char *)page + page_bytes - bytes, bytes, is_guard) == 0;
 }
 
-static bool is_idle(const slabmalloc_sc *sc)
-{
-    const slab *s = sc_current(sc);
-    return sc->pages == 1 && s != NULL && sc_is_empty(sc, s);
-}
+static bool is_idle(const slabmalloc_sc *sc) { return sc->pages == 1 && sc_current_is_empty(sc); }
 
 static void keep_page(void *context, void *page, size_t page_bytes)
 {

@@ -106,7 +106,7 @@ static void slab_begin(slab *s, const slab_geometry *g)
     slab_summarize(s, g);
     s->has_purged = false;
     /* A freer that is late may have the record on a stack still, or be about to. */
-    slab_attend(s, g, slab_key(s) & SLAB_PENDING);
+    slab_attend(s, g, slab_tagged_zone(s) & SLAB_PENDING);
 }
 
 void slab_format(slab *s, const slab_geometry *g)

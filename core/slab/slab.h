@@ -71,8 +71,8 @@ enum {
  *     free_count = |local| = slab_limit(its list) - room, not kept while current */
 typedef struct slab {
     /* One line has all that a free reads, but for its bit. A record serves one class, for ever: so what is the class's
-     * too, the first five, never changes, but for the key's last bits. */
-    _Atomic uintptr_t key; /* the zone's address | what asks for attention; whoever pushes the slab writes it too */
+     * too, the first five, never changes, but for the tag. */
+    _Atomic uintptr_t tagged_zone; /* its address | what asks for attention; whoever pushes the slab writes it too */
     struct slabmalloc_sc *sc;
     uintptr_t offset_mask; /* the rest of an address on a page of this class */
     uint64_t reciprocal, slots_bound;
@@ -90,20 +90,23 @@ typedef struct slab {
 
 _Static_assert(offsetof(slab, page) <= CACHE_LINE_BYTES, "a free touches one line of the record");
 
-ALWAYS_INLINE uintptr_t slab_key(const slab *s) { return atomic_load_explicit(&s->key, memory_order_relaxed); }
+ALWAYS_INLINE uintptr_t slab_tagged_zone(const slab *s)
+{
+    return atomic_load_explicit(&s->tagged_zone, memory_order_relaxed);
+}
 
 ALWAYS_INLINE struct slabmalloc_zone *slab_zone(const slab *s)
 {
-    return (struct slabmalloc_zone *)(slab_key(s) & ~(uintptr_t)SLAB_ATTENTION);
+    return (struct slabmalloc_zone *)(slab_tagged_zone(s) & ~(uintptr_t)SLAB_ATTENTION);
 }
 
 /* Has a free to look at more than its bit? */
-ALWAYS_INLINE bool slab_wants_attention(const slab *s) { return (slab_key(s) & SLAB_ATTENTION) != 0; }
+ALWAYS_INLINE bool slab_wants_attention(const slab *s) { return (slab_tagged_zone(s) & SLAB_ATTENTION) != 0; }
 
 /* Is it the zone's, and has a free nothing to look at but its bit? */
 ALWAYS_INLINE bool slab_is_plain_in(const slab *s, const struct slabmalloc_zone *zone)
 {
-    return slab_key(s) == (uintptr_t)zone;
+    return slab_tagged_zone(s) == (uintptr_t)zone;
 }
 
 /* The slot of an object on its page. */
@@ -167,7 +170,7 @@ ALWAYS_INLINE size_t local_first_word(const word *local, uint64_t summary, const
 ALWAYS_INLINE void slab_attend(slab *s, const slab_geometry *g, uintptr_t pending)
 {
     uintptr_t attention = slab_is_deep(g) ? pending | SLAB_DEEP : pending;
-    atomic_store_explicit(&s->key, (uintptr_t)slab_zone(s) | attention, memory_order_relaxed);
+    atomic_store_explicit(&s->tagged_zone, (uintptr_t)slab_zone(s) | attention, memory_order_relaxed);
 }
 
 /* Where the bitsets lie in a page that carries its meta-data. */

@@ -58,7 +58,7 @@ static slabmalloc_status mark_free(slabmalloc_sc *sc, last_slab *last, uintptr_t
     uint64_t old = word_get(w), bits = old | UINT64_C(1) << (slot.value % WORD_BITS);
     if (UNLIKELY(bits == old))
         return SLABMALLOC_FREE_DOUBLE;
-    if (UNLIKELY((slab_key(s) & SLAB_PENDING) != 0) && bitset_has(slab_remote(s, &sc->geometry), slot.value))
+    if (UNLIKELY((slab_tagged_zone(s) & SLAB_PENDING) != 0) && bitset_has(slab_remote(s, &sc->geometry), slot.value))
         return SLABMALLOC_FREE_DOUBLE;
     word_set(w, bits);
     if (UNLIKELY(old == 0))

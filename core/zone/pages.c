@@ -31,7 +31,7 @@ static slab *slab_new(slabmalloc_zone *zone, slabmalloc_sc *sc, uintptr_t page)
         s = store_take(&zone->store, sizeof(slab) + bitsets_bytes);
         if (s == NULL)
             return NULL;
-        atomic_init(&s->key, (uintptr_t)zone);
+        atomic_init(&s->tagged_zone, (uintptr_t)zone);
         s->sc = sc;
         s->offset_mask = sc->offset_mask;
         s->reciprocal = sc->geometry.reciprocal;
@@ -44,7 +44,7 @@ static slab *slab_new(slabmalloc_zone *zone, slabmalloc_sc *sc, uintptr_t page)
     return s;
 }
 
-/* key and pending_next stay: a freer that is late may have the record on a stack, or be about to. */
+/* The tag and pending_next stay: a freer that is late may have the record on a stack, or be about to. */
 static void slab_delete(slab *s)
 {
     atomic_store_explicit(&s->page, 0, memory_order_relaxed);

@@ -218,15 +218,15 @@ uint32_t sc_live(const slabmalloc_sc *sc, const slab *s)
     return g->capacity - (s == sc_current(sc) ? bitset_count(&g->shape, s->local) : slab_free_count(s, g));
 }
 
-bool sc_is_empty(const slabmalloc_sc *sc, const slab *s)
+bool sc_current_is_empty(const slabmalloc_sc *sc)
 {
-    return s == sc_current(sc) ? bitset_is_full(&sc->geometry.shape, s->local) : s->list == SLAB_EMPTY;
+    return sc_current(sc) != NULL && bitset_is_full(&sc->geometry.shape, sc->current_local);
 }
 
 slab *sc_remove_empty(slabmalloc_sc *sc)
 {
     slab *s = sc->lists[SLAB_EMPTY];
-    if (s == NULL && sc_current(sc) != NULL && sc_is_empty(sc, sc_current(sc)))
+    if (s == NULL && sc_current_is_empty(sc))
         s = sc_current(sc);
     return s == NULL ? NULL : sc_leave(sc, s);
 }

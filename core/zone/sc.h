@@ -116,8 +116,8 @@ void sc_note_collected(slabmalloc_sc *sc, slab *s, uint32_t count);
 
 /* Objects live in `s`, by the owner's knowledge. */
 uint32_t sc_live(const slabmalloc_sc *sc, const slab *s);
-/* Has `s` no live object, by the owner's knowledge? */
-bool sc_is_empty(const slabmalloc_sc *sc, const slab *s);
+/* Is there a current slab, and no object live in it, by the owner's knowledge? */
+bool sc_current_is_empty(const slabmalloc_sc *sc);
 /* A cursor whose word is used up leaves it: the summary is that of the words. */
 void sc_settle(slabmalloc_sc *sc);
 /* The cursor to the lowest slot of the current slab's local set. */

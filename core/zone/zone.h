@@ -60,7 +60,7 @@ struct slabmalloc_zone {
     slabmalloc_sc sc[];
 };
 
-_Static_assert(_Alignof(slabmalloc_zone) > SLAB_ATTENTION, "the last bits of a key are none of an address");
+_Static_assert(_Alignof(slabmalloc_zone) > SLAB_ATTENTION, "the tag takes no bit of the address");
 
 /* By granule, for sizes up to the largest and ZONE_TABLE_BYTES: the smallest class of at least as many bytes. */
 size_t zone_class_table_bytes(const slabmalloc_size_classes *classes);

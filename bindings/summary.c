@@ -78,19 +78,22 @@ static void add_domains(text *t, const summary_figures *f)
 
 /* A line of the table of classes, or the sum of some. */
 typedef struct class_line {
-    size_t live_blocks, live_bytes, slabs, mapped_bytes, peak_bytes;
+    size_t live_blocks, live_bytes, slabs, mapped_bytes, resident_bytes, peak_bytes;
     uint64_t served_blocks, remote_frees;
 } class_line;
 
 static class_line line_of(const space_class_stats *c)
 {
-    return (class_line){c->live_objects,
-                        c->live_objects * c->object_bytes,
-                        c->slabs,
-                        c->pages_bytes,
-                        c->peak_pages_bytes,
-                        c->served_objects,
-                        c->remote_frees};
+    return (class_line){
+        .live_blocks = c->live_objects,
+        .live_bytes = c->live_objects * c->object_bytes,
+        .slabs = c->slabs,
+        .mapped_bytes = c->pages_bytes,
+        .resident_bytes = c->resident_bytes,
+        .peak_bytes = c->peak_pages_bytes,
+        .served_blocks = c->served_objects,
+        .remote_frees = c->remote_frees,
+    };
 }
 
 static void add_line(class_line *sum, class_line line)
@@ -99,6 +102,7 @@ static void add_line(class_line *sum, class_line line)
     sum->live_bytes += line.live_bytes;
     sum->slabs += line.slabs;
     sum->mapped_bytes += line.mapped_bytes;
+    sum->resident_bytes += line.resident_bytes;
     sum->served_blocks += line.served_blocks;
     sum->remote_frees += line.remote_frees;
 }
@@ -119,7 +123,7 @@ static void render_line(text *t, const char *name, class_line line)
     add_count(t, 14, line.live_blocks);
     add(t, "%12.1f", mebibytes(line.live_bytes));
     add_count(t, 9, line.slabs);
-    add(t, "%12.1f", mebibytes(line.mapped_bytes));
+    add(t, "%12.1f%14.1f", mebibytes(line.mapped_bytes), mebibytes(line.resident_bytes));
     add_peak(t, line.peak_bytes);
     add_count(t, 14, line.remote_frees);
     add(t, "\n");
@@ -177,20 +181,21 @@ static size_t add_slabs(text *t, const space_stats *stats)
 
 static void add_classes(text *t, const space_stats *stats)
 {
-    add(t, "  class         served blocks   live blocks    live MiB    slabs  mapped MiB  peak MiB  remote frees\n");
+    add(t, "  class         served blocks   live blocks    live MiB    slabs  mapped MiB  resident MiB  peak MiB"
+           "  remote frees\n");
     size_t slabs = add_slabs(t, stats);
     add(t, "  %-12s", "> 128 KiB");
     add_count(t, 16, stats->large_served);
     add_count(t, 14, stats->large_objects);
-    add(t, "%12.1f%9s%12.1f", mebibytes(stats->large_bytes), "-",
-        mebibytes(stats->large_bytes + stats->large_resting_bytes));
+    add(t, "%12.1f%9s%12.1f%14.1f", mebibytes(stats->large_bytes), "-",
+        mebibytes(stats->large_bytes + stats->large_resting_bytes), mebibytes(stats->large_resident_bytes));
     add_peak(t, stats->large_peak_bytes);
     add(t, "%14s\n  %-12s", "-", "all");
     add_count(t, 16, stats->served_objects);
     add_count(t, 14, stats->live_objects);
     add(t, "%12.1f", mebibytes(stats->live_bytes));
     add_count(t, 9, slabs);
-    add(t, "%12.1f", mebibytes(stats->mapped_bytes));
+    add(t, "%12.1f%14.1f", mebibytes(stats->mapped_bytes), mebibytes(stats->heap_resident_bytes));
     add_peak(t, stats->peak_mapped_bytes);
     add_count(t, 14, stats->remote_frees);
     add(t, "\n");
@@ -277,6 +282,7 @@ static void render_json_classes(text *t, const space_stats *stats)
         add(t, "%s{\"object_bytes\": %zu", comma, c->object_bytes);
         add_field(t, "slabs", c->slabs);
         add_field(t, "pages_bytes", c->pages_bytes);
+        add_field(t, "resident_bytes", c->resident_bytes);
         add_field(t, "peak_pages_bytes", c->peak_pages_bytes);
         add_field(t, "live_objects", c->live_objects);
         add_field(t, "free_objects", c->free_objects);
@@ -308,6 +314,7 @@ static void render_json(text *t, const summary_figures *f, double wall_seconds, 
     add_field(t, "free_bytes", stats->free_bytes);
     add_field(t, "tail_bytes", stats->tail_bytes);
     add_field(t, "mapped_bytes", stats->mapped_bytes);
+    add_field(t, "heap_resident_bytes", stats->heap_resident_bytes);
     add_field(t, "peak_mapped_bytes", stats->peak_mapped_bytes);
     add_field(t, "resting_bytes", stats->resting_bytes);
     add_field(t, "given_back_bytes", stats->given_back_bytes);
@@ -318,6 +325,7 @@ static void render_json(text *t, const summary_figures *f, double wall_seconds, 
     add_field(t, "large_objects", stats->large_objects);
     add_field(t, "large_bytes", stats->large_bytes);
     add_field(t, "large_resting_bytes", stats->large_resting_bytes);
+    add_field(t, "large_resident_bytes", stats->large_resident_bytes);
     add_field(t, "large_peak_bytes", stats->large_peak_bytes);
     add_field(t, "large_served", stats->large_served);
     add_field(t, "large_reused", stats->large_reused);
@@ -339,8 +347,11 @@ static void read_figures(summary_figures *f, const slabmalloc_process *process)
     /* Domains first: a block that comes in between would be in the space alone. */
     for (int domain = 0; domain < PROCESS_DOMAINS; domain++)
         f->is_served[domain] = process->count((process_domain)domain, &f->domains[domain]);
-    if (process->get_space() != NULL)
-        f->space = space_statistics(process->get_space());
+    space *s = process->get_space();
+    if (s == NULL)
+        return;
+    f->space = space_statistics(s);
+    space_count_resident(s, &f->space);
 }
 
 size_t summary_render(char *bytes, const slabmalloc_process *process, double wall_seconds, bool as_json)

@@ -118,6 +118,7 @@ enum { SPACE_CLASSES = HEAP_CLASSES };
 typedef struct space_class_stats {
     size_t object_bytes; /* 0: there never was a slab of this class */
     size_t slabs, pages_bytes;
+    size_t resident_bytes;   /* of the pages; 0 before space_count_resident */
     size_t peak_pages_bytes; /* the most that there ever were */
     size_t live_objects, free_objects;
     uint64_t served_objects; /* handed out so far */
@@ -131,12 +132,14 @@ typedef struct space_stats {
     size_t tail_bytes;                      /* behind the last slot of slabs */
     size_t mapped_bytes, peak_mapped_bytes; /* pages of slabs, large objects, and what rests / sum of their maxima */
     size_t resting_bytes;                   /* free pages and large objects, not purged yet */
+    size_t heap_resident_bytes;             /* of all that is mapped; 0 before space_count_resident */
     uint64_t given_back_bytes;              /* purged or unmapped so far */
     size_t reserved_bytes, bookkeeping_bytes;
     uint64_t served_objects;                      /* handed out so far */
     uint64_t remote_frees;                        /* collected, or still to be */
     size_t large_objects, large_bytes;            /* of the live ones */
     size_t large_resting_bytes, large_peak_bytes; /* of resting ones / the most that both ever were */
+    size_t large_resident_bytes;                  /* of both; 0 before space_count_resident */
     uint64_t large_served, large_reused;          /* large objects so far / those of them that had rested */
     size_t heaps, abandoned_heaps;
     bool is_hardened;
@@ -345,6 +348,10 @@ bool heap_tend_abandoned(space *s, uint64_t now_ms);
 
 /* O(pages + bitmap words). [any thread] */
 space_stats space_statistics(space *s);
+/* Adds how much of that is physical memory, OS page by OS page, as mincore tells: what a forked child shares too, and
+ * what is swapped out not. Some 10 ms for each GiB; locks are held for a chunk or a large block at a time.
+ * [any thread] */
+void space_count_resident(space *s, space_stats *stats);
 /* NULL: all invariants of the heap, and of what its space shares, hold; else which one does not. [owner] */
 const char *heap_audit(heap *h);
 

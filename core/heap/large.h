@@ -120,6 +120,8 @@ typedef enum large_state { LARGE_UNKNOWN, LARGE_LIVE, LARGE_RESTING, LARGE_GONE,
 large_state large_inspect(large_space *l, uintptr_t address, uintptr_t *begin, size_t *bytes);
 /* Does a block that rests begin at `address`? O(resting blocks), for addresses at which one can begin. */
 bool large_rests_at(large_space *l, uintptr_t address);
+/* How much of live blocks and of those that rest is physical memory (see space_count_resident). */
+size_t large_resident_bytes(large_space *l);
 bool large_is_valid(large_space *l);
 
 #endif

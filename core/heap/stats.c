@@ -146,3 +146,34 @@ space_stats space_statistics(space *s)
     pthread_mutex_unlock(&s->lock);
     return stats;
 }
+
+/* ---- physical memory ---------------------------------------------------------------------------------------- */
+
+/* Pages of slabs, and units that rest, of a chunk that is not lent. [space.lock] */
+static void count_resident_chunk(space_stats *stats, const range *r, size_t chunk)
+{
+    const arena *a = &r->arena;
+    for (size_t unit = chunk * ARENA_CHUNK_UNITS; unit < (chunk + 1) * ARENA_CHUNK_UNITS; unit++) {
+        char *page = (char *)a->base + unit * ARENA_UNIT_BYTES; /* NOLINT(performance-no-int-to-ptr) */
+        const slab *s = atomic_load_explicit(&r->slabs[unit], memory_order_acquire);
+        if (s != NULL && slab_page(s) == (uintptr_t)page) {
+            size_t bytes = os_resident_bytes(page, s->sc->geometry.page_bytes);
+            stats->classes[s->sc->index].resident_bytes += heap_slab_is_nothing(s) ? 0 : bytes;
+            stats->heap_resident_bytes += bytes;
+        } else if ((a->resting[chunk] >> unit % ARENA_CHUNK_UNITS & 1) != 0) {
+            stats->heap_resident_bytes += os_resident_bytes(page, ARENA_UNIT_BYTES);
+        }
+    }
+}
+
+void space_count_resident(space *s, space_stats *stats)
+{
+    for (uint32_t i = 0; i < atomic_load_explicit(&s->range_count, memory_order_acquire); i++)
+        for (size_t chunk = 0; chunk < arena_fresh(&s->ranges[i].arena); chunk++) {
+            pthread_mutex_lock(&s->lock);
+            count_resident_chunk(stats, &s->ranges[i], chunk);
+            pthread_mutex_unlock(&s->lock);
+        }
+    stats->large_resident_bytes = large_resident_bytes(&s->large);
+    stats->heap_resident_bytes += stats->large_resident_bytes;
+}

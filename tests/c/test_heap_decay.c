@@ -7,11 +7,12 @@
 
 enum { DECAY_MS = 60, FEW_WINDOWS = 25 };
 
-/* Ticks until `done`, for a few windows at most; false: it isn't by then. */
+/* Ticks until `done`, for a few windows at most, or, where the machine was away for so long, some turns; false: it
+ * isn't by then. */
 static bool tick_until(heap *h, bool (*done)(const heap *h, const void *context), const void *context)
 {
     uint64_t end = clock_ms() + FEW_WINDOWS * DECAY_MS;
-    while (clock_ms() < end && !done(h, context)) {
+    for (int turn = 0; (clock_ms() < end || turn < 2 * FEW_WINDOWS) && !done(h, context); turn++) {
         for (int i = 0; i < 20; i++)
             heap_tick(h);
         sleep_ms(1);

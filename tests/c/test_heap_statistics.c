@@ -89,6 +89,73 @@ static void objects_served_are_counted(void)
     space_destroy(s);
 }
 
+/* What the kernel says that is present (bit 63 of each OS page's entry in /proc/self/pagemap). */
+static size_t present_bytes(uintptr_t begin, uintptr_t end)
+{
+    size_t os_bytes = os_page_bytes(), present = 0;
+    FILE *map = fopen("/proc/self/pagemap", "r");
+    REQUIRE(map != NULL && fseeko(map, (off_t)(begin / os_bytes * 8), SEEK_SET) == 0);
+    for (uintptr_t page = begin; page < end; page += os_bytes) {
+        uint64_t entry;
+        REQUIRE(fread(&entry, sizeof(entry), 1, map) == 1);
+        present += entry >> 63;
+    }
+    fclose(map);
+    return present * os_bytes;
+}
+
+static void check_resident(space *s, const void *large)
+{
+    space_stats stats = space_statistics(s);
+    space_count_resident(s, &stats);
+    size_t resident = 0;
+    for (size_t i = 0; i < SPACE_CLASSES; i++) {
+        CHECK(stats.classes[i].resident_bytes <= stats.classes[i].pages_bytes);
+        resident += stats.classes[i].resident_bytes;
+    }
+    const arena *a = &s->ranges[0].arena;
+    size_t of_pages = stats.heap_resident_bytes - stats.large_resident_bytes;
+    CHECK_EQUAL(of_pages, present_bytes(a->base, a->base + arena_fresh(a) * ARENA_CHUNK_BYTES));
+    CHECK(resident <= of_pages && of_pages <= resident + stats.resting_bytes);
+    CHECK(stats.large_resident_bytes <= stats.large_bytes + stats.large_resting_bytes);
+    if (large != NULL)
+        CHECK(stats.large_resident_bytes >= MIB && stats.large_resident_bytes < 2 * MIB);
+}
+
+/* By mincore as by the kernel's own account: after writing, freeing, purging within slabs, and with pages at rest. */
+static void resident_is_what_the_kernel_counts(void)
+{
+    enum { MANY = 40000 };
+    space *s = space_new(64 * (size_t)MIB, 1, 5);
+    heap *h = heap_of(s);
+    static char *objects[MANY];
+    for (size_t i = 0; i < MANY; i++) {
+        REQUIRE((objects[i] = heap_allocate(h, i % 2 == 0 ? 500 : 100)) != NULL);
+        memset(objects[i], 1, 100);
+    }
+    check_resident(s, NULL);
+    size_t before = space_statistics(s).mapped_bytes;
+    for (size_t i = 0; i < MANY; i++)
+        if (i % 1000 != 0)
+            CHECK_OK(heap_free(h, objects[i]));
+    check_resident(s, NULL);
+    heap_trim(h);
+    check_resident(s, NULL);
+    space_stats stats = space_statistics(s);
+    space_count_resident(s, &stats);
+    CHECK(stats.heap_resident_bytes < before / 20);
+    CHECK(stats.heap_resident_bytes >= MANY / 1000 * os_page_bytes());
+    char *large = heap_allocate(h, 8 * (size_t)MIB);
+    REQUIRE(large != NULL);
+    memset(large + 3 * MIB, 1, MIB + 1);
+    check_resident(s, large);
+    CHECK_OK(heap_free(h, large));
+    check_resident(s, large);
+    heap_trim(h);
+    check_resident(s, NULL);
+    space_destroy(s);
+}
+
 static void rows_add_up(void)
 {
     enum { LIVE = 500 };
@@ -214,6 +281,7 @@ int main(void)
 {
     alarm(300);
     RUN(objects_served_are_counted);
+    RUN(resident_is_what_the_kernel_counts);
     RUN(rows_add_up);
     RUN(what_goes_back_is_counted);
     RUN(anyone_may_ask_while_others_work);

@@ -32,7 +32,7 @@ def test_the_summary_is_text_on_standard_error(form: str) -> None:
     served = ["obj", "mem", "raw", *(["malloc"] if form == "preload" else [])]
     words = [row.split()[0] for row in rows if not re.match(r"  [\d,]+ (B|others) ", row)]
     assert words == ["domain", *served, "class", ">", "all", "heap,", "now", "so", "cache", "process"]
-    for word in ("served MiB", "passed MiB", "freed blocks", "live blocks", "mapped MiB", "peak MiB", "given back"):
+    for word in ("served MiB", "passed MiB", "freed blocks", "live blocks", "mapped MiB", "resident MiB", "given back"):
         assert word in done.stderr
 
 
@@ -78,16 +78,18 @@ def test_the_summary_accounts_for_classes_remote_frees_and_the_cache(form: str) 
     sizes = [count(name.removesuffix(" B")) for name, *_ in rows]
     assert sizes == sorted(sizes)
     by_size = dict(zip(sizes, rows, strict=True))
-    assert float(by_size[1152][6]) >= 20  # what was there at its peak is told, though nothing is live at the end
+    assert float(by_size[1152][7]) >= 20  # what was there at its peak is told, though nothing is live at the end
     listed = [*rows, others]
     assert count(everything[1]) == sum(count(row[1]) for row in table(lines, "domain"))
     of_no_bytes = count(everything[1]) - sum(count(row[1]) for row in [*listed, large])
     assert 0 <= of_no_bytes < 100
     assert count(everything[2]) == sum(count(row[2]) for row in [*listed, large])
     assert count(everything[4]) == sum(count(row[4]) for row in listed) > 8
-    assert [float(row[6]) <= float(everything[6]) for row in [*rows, large]] == [True] * 9
-    assert others[6] == "-"
-    assert count(everything[7]) == sum(count(row[7]) for row in listed) >= 500
+    assert [float(row[6]) <= float(row[5]) for row in [*listed, large, everything]] == [True] * 11
+    assert float(everything[6]) > 0
+    assert [float(row[7]) <= float(everything[7]) for row in [*rows, large]] == [True] * 9
+    assert others[7] == "-"
+    assert count(everything[8]) == sum(count(row[8]) for row in listed) >= 500
     live, free, tail, resting, mapped = (count(word) for word in table(lines, "heap,")[0][1:])
     assert live + free + tail + resting == mapped > 0
     cache = next(line for line in lines if line.startswith("  cache "))
@@ -97,8 +99,8 @@ def test_the_summary_accounts_for_classes_remote_frees_and_the_cache(form: str) 
 
 
 def test_classes_that_held_more_than_a_slab_come_before_a_large_slab_with_little_in_it() -> None:
-    small = [SizeClassStats(16 * number, 0, 0, (number + 1) << 16, 0, 0, 0, 0) for number in range(1, 10)]
-    large = [SizeClassStats(bytes_each << 10, 1, 1 << 20, 1 << 20, 1, 0, 0, 0) for bytes_each in (16, 32, 64)]
+    small = [SizeClassStats(16 * number, 0, 0, 0, (number + 1) << 16, 0, 0, 0, 0) for number in range(1, 10)]
+    large = [SizeClassStats(bytes_each << 10, 1, 1 << 20, 0, 1 << 20, 1, 0, 0, 0) for bytes_each in (16, 32, 64)]
     rows = table(indent(str(ProcessStats(classes=(*small, *large))), "  ").splitlines(), "class")
     assert [row[0] for row in rows[:8]] == [f"{16 * number} B" for number in range(2, 10)]
 
@@ -118,7 +120,7 @@ def test_statistics_print_as_the_tables_of_the_summary(form: str) -> None:
         line[2:] for line in told if line.startswith(("  domain", "  class", "  heap,"))
     ]
     assert len(tables) == len(told)
-    assert table([f"  {line}" for line in tables], "class")[-1][7] == remote
+    assert table([f"  {line}" for line in tables], "class")[-1][8] == remote
     assert brief.startswith("ProcessStats(live_objects=")
     assert len(brief) < 300
 

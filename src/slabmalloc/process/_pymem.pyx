@@ -20,6 +20,7 @@ cdef extern from "heap/heap.h" nogil:
         size_t object_bytes
         size_t slabs
         size_t pages_bytes
+        size_t resident_bytes
         size_t peak_pages_bytes
         size_t live_objects
         size_t free_objects
@@ -31,6 +32,7 @@ cdef extern from "heap/heap.h" nogil:
         size_t free_bytes
         size_t tail_bytes
         size_t mapped_bytes
+        size_t heap_resident_bytes
         size_t peak_mapped_bytes
         size_t resting_bytes
         uint64_t given_back_bytes
@@ -41,6 +43,7 @@ cdef extern from "heap/heap.h" nogil:
         size_t large_objects
         size_t large_bytes
         size_t large_resting_bytes
+        size_t large_resident_bytes
         size_t large_peak_bytes
         uint64_t large_served
         uint64_t large_reused
@@ -51,6 +54,7 @@ cdef extern from "heap/heap.h" nogil:
         bint is_hardened
         space_class_stats classes[128]
     space_stats space_statistics(space *s)
+    void space_count_resident(space *s, space_stats *stats)
     bint heap_owns(space *s, const void *object)
 
 cdef extern from "process.h" nogil:
@@ -168,11 +172,14 @@ def counters():
     cdef space_stats total
     cdef int index
     cdef const slabmalloc_process *process = process_find()
-    if process.get_space() is NULL:
+    cdef space *whole = process.get_space()
+    if whole is NULL:
         return {}, {}
     for index in range(<int>PROCESS_DOMAINS):
         is_served[index] = process.count(<process_domain>index, &rows[index])
-    total = space_statistics(process.get_space())
+    total = space_statistics(whole)
+    with nogil:
+        space_count_resident(whole, &total)
     per_domain = {DOMAINS[index]: rows[index] for index in range(<int>PROCESS_DOMAINS) if is_served[index]}
     heap = dict(total)
     heap["huge_pages"] = total.huge_pages.decode()
@@ -237,6 +244,7 @@ def summary_tables(stats):
     figures.space.free_bytes = stats.free_bytes
     figures.space.tail_bytes = stats.tail_bytes
     figures.space.mapped_bytes = stats.mapped_bytes
+    figures.space.heap_resident_bytes = stats.heap_resident_bytes
     figures.space.peak_mapped_bytes = stats.peak_mapped_bytes
     figures.space.resting_bytes = stats.resting_bytes
     figures.space.given_back_bytes = stats.given_back_bytes
@@ -245,6 +253,7 @@ def summary_tables(stats):
     figures.space.large_objects = stats.large_objects
     figures.space.large_bytes = stats.large_bytes
     figures.space.large_resting_bytes = stats.large_resting_bytes
+    figures.space.large_resident_bytes = stats.large_resident_bytes
     figures.space.large_peak_bytes = stats.large_peak_bytes
     figures.space.large_served = stats.large_served
     figures.space.large_reused = stats.large_reused

@@ -82,7 +82,7 @@ def install(domains: Iterable[str] = DOMAINS) -> None:
 def stats() -> ProcessStats:
     """What the heap holds now and what each installed domain did: all zero before `install`, but for `resident_…`.
 
-    For those the kernel walks the page tables, some 12 ms for each resident GiB; other threads run meanwhile. The
+    For those the kernel walks the page tables, some 30 ms for each resident GiB; other threads run meanwhile. The
     numbers are the process's, in each of its interpreters. Without native extension nothing is served: all is zero;
     RuntimeError if there is one, and it can't be loaded.
 

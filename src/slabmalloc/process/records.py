@@ -46,6 +46,8 @@ class SizeClassStats:
     object_bytes: int
     slabs: int
     pages_bytes: int
+    resident_bytes: int
+    """Of `pages_bytes`: physical memory, as `ProcessStats.heap_resident_bytes` is."""
     peak_pages_bytes: int
     """The most that there ever was, of each heap at its own time."""
     live_objects: int
@@ -82,6 +84,9 @@ class ProcessStats:
     """What is behind the last slot of slabs."""
     mapped_bytes: int = 0
     """Pages that hold slabs, large blocks, and what rests."""
+    heap_resident_bytes: int = 0
+    """Of `mapped_bytes`: physical memory, by the kernel's mincore: what the process shares with a child that it forked
+    counts whole, what is swapped out does not count."""
     peak_mapped_bytes: int = 0
     resting_bytes: int = 0
     """Of `mapped_bytes`: empty pages and freed large blocks whose memory has not been given back yet."""
@@ -99,6 +104,8 @@ class ProcessStats:
     large_bytes: int = field(default=0, repr=False)
     large_resting_bytes: int = field(default=0, repr=False)
     """Of `resting_bytes`: freed large blocks."""
+    large_resident_bytes: int = field(default=0, repr=False)
+    """Of `heap_resident_bytes`: large blocks, live and resting."""
     large_peak_bytes: int = field(default=0, repr=False)
     """The most that live and resting large blocks ever were."""
     large_served: int = field(default=0, repr=False)

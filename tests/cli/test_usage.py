@@ -90,6 +90,14 @@ def test_a_reader_that_has_gone_ends_it_quietly(arguments: list[str]) -> None:
     assert (process.returncode, errors or b"") == (128 + signal.SIGPIPE, b"")
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["doctor"]], ids=" ".join)
+def test_a_full_disk_is_said_in_a_line(arguments: list[str]) -> None:
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*SLABMALLOC, *arguments], env=buffered, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (1, b"slabmalloc: can't write: No space left on device\n")
+
+
 def test_help_has_each_variable_with_its_default() -> None:
     root = Path(__file__).parent.parent.parent
     sources = [path for folder in ("bindings", "src") for path in (root / folder).rglob("*") if path.suffix in READ]

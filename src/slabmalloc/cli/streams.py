@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from errno import EDQUOT, EFBIG, EIO, ENOSPC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +20,12 @@ SIGPIPE_STATUS = 128 + 13
 """What a shell says of a program that SIGPIPE has ended."""
 
 
+_NO_ROOM = (ENOSPC, EDQUOT, EFBIG, EIO)
+
+
 def while_read(speak: Callable[[], Result]) -> Result:
-    """Calls `speak`, and sees off what it wrote. SystemExit, and not a word, if whoever read it has gone.
+    """Calls `speak`, and sees off what it wrote. SystemExit, and not a word, if whoever read it has gone; with one,
+    if there is no room for it.
 
     Only for what writes nothing but our own words: a program's broken pipes are its own.
     """
@@ -34,6 +39,11 @@ def while_read(speak: Callable[[], Result]) -> Result:
     except BrokenPipeError:
         _drop_what_is_left()
         raise SystemExit(SIGPIPE_STATUS) from None
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        _drop_what_is_left()
+        raise SystemExit(f"slabmalloc: can't write: {error.strerror}") from None
 
 
 def _drop_what_is_left() -> None:
@@ -42,5 +52,5 @@ def _drop_what_is_left() -> None:
         try:
             if stream is not None:
                 stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -23,6 +23,21 @@ static heap_place in_slab(const slab *s, uintptr_t address)
     };
 }
 
+/* What waits in quarantine is live to its slab alone: its seal says that it was freed. [space.lock] */
+static void correct_hardened(space *s, const slab *found, heap_place *place)
+{
+    const slab_geometry *g = &found->sc->geometry;
+    const word *remote = slab_remote(found, g);
+    for (size_t index = 0; index < g->capacity; index++) {
+        bool is_taken = !bitset_has(found->local, index) && !bitset_has(remote, index);
+        const void *object = (const void *)(slab_page(found) + index * g->object_bytes);
+        if (!is_taken || !hardened_is_freed(s, object))
+            continue;
+        place->live_count -= place->live_count > 0;
+        place->is_live = place->is_live && object != place->object;
+    }
+}
+
 /* Where no slab is. */
 static heap_place in_range(space *s, const range *r, uintptr_t address)
 {
@@ -56,8 +71,8 @@ heap_place heap_inspect(space *s, const void *pointer)
     heap_place place = {.kind = HEAP_NOWHERE};
     if (found != NULL) {
         place = in_slab(found, address);
-        if (s->options.is_hardened && place.is_live && !heap_slab_is_nothing(found))
-            place.is_live = !hardened_is_freed(s, place.object);
+        if (s->options.is_hardened && !heap_slab_is_nothing(found))
+            correct_hardened(s, found, &place);
     }
     pthread_mutex_unlock(&s->lock);
     if (found != NULL)

@@ -469,6 +469,30 @@ static void kept_back_until_memory_is_asked_for(void)
     space_destroy(s);
 }
 
+/* Messages tell how many slots of a slab are live: what waits in quarantine is not. */
+static void what_waits_is_not_counted_as_live(void)
+{
+    enum { COUNT = 100 };
+    space *s = hardened_space_new(RESERVE_LEAST);
+    heap *h = heap_of(s);
+    char *blocks[COUNT];
+    for (size_t i = 0; i < COUNT; i++)
+        REQUIRE((blocks[i] = heap_allocate(h, 3000)) != NULL);
+    for (size_t freed = 0; freed < COUNT - 1; freed++) {
+        const slab *of_last = space_slab_at(s, (uintptr_t)blocks[COUNT - 1]);
+        size_t live = 0;
+        for (size_t i = freed; i < COUNT; i++)
+            live += space_slab_at(s, (uintptr_t)blocks[i]) == of_last;
+        heap_place place = heap_inspect(s, blocks[COUNT - 1]);
+        CHECK(place.is_live);
+        CHECK_EQUAL(place.live_count, live);
+        CHECK(heap_inspect(s, blocks[freed]).is_live);
+        CHECK_OK(freed % 2 == 0 ? heap_free(h, blocks[freed]) : heap_free_remote(s, blocks[freed]));
+        CHECK(!heap_inspect(s, blocks[freed]).is_live);
+    }
+    space_destroy(s);
+}
+
 /* What is kept for a class that has no use for it serves another, where there is no more. */
 static void kept_slabs_serve_another_class(void)
 {
@@ -533,6 +557,7 @@ int main(void)
     RUN(slots_are_taken_at_random);
     RUN(freed_blocks_wait);
     RUN(kept_back_until_memory_is_asked_for);
+    RUN(what_waits_is_not_counted_as_live);
     RUN(kept_slabs_serve_another_class);
     RUN(grows_by_small_steps);
     return check_finish();

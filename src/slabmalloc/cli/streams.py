@@ -24,9 +24,9 @@ _NO_ROOM = (ENOSPC, EDQUOT, EFBIG, EIO)
 
 
 def while_read(speak: Callable[[], Result]) -> Result:
-    """Calls `speak`, and sees off what it wrote. SystemExit, and not a word, if whoever read it has gone; with one,
-    if there is no room for it.
+    """Calls `speak`, and sees off what it wrote.
 
+    SystemExit, and not a word, if whoever read it has gone; with a line, if there is no room for it.
     Only for what writes nothing but our own words: a program's broken pipes are its own.
     """
     try:

@@ -24,7 +24,7 @@ without_huge_pages = not SETTING.exists() or "[never]" in SETTING.read_text()
 needs_huge_pages = pytest.mark.skipif(without_huge_pages, reason="the machine has no transparent huge pages")
 
 ACCOUNTS = """
-import re
+import mmap, re, time
 def of_smaps(field):
     with open("/proc/self/smaps_rollup") as file:
         return int(re.search(rf"^{field}: *(\\d+) kB", file.read(), re.M)[1]) << 10
@@ -34,12 +34,28 @@ def parts_given_back():
         return int(re.search(r"^thp_deferred_split_page (\\d+)", file.read(), re.M)[1])
 
 def gives_none_in_part(act):
+    # The count is the machine's: as often as not nobody gives any in a while as long as ours.
+    others_gave = 0
     for _ in range(8):
-        before = parts_given_back()
+        before, begin = parts_given_back(), time.monotonic()
         act()
-        if parts_given_back() == before:
+        after = parts_given_back()
+        if after == before:
             return
-    raise AssertionError(f"{parts_given_back() - before} huge pages were given back in part")
+        time.sleep(time.monotonic() - begin)
+        others_gave += parts_given_back() != after
+    assert others_gave >= 4, f"{after - before} huge pages were given back in part"
+
+def has_huge(least):
+    # Or the machine has no more of them, not for anybody.
+    had = of_smaps("AnonHugePages")
+    if had >= least:
+        return True
+    other = mmap.mmap(-1, least, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    other.madvise(mmap.MADV_HUGEPAGE)
+    for at in range(0, least, mmap.PAGESIZE):
+        other[at] = 1
+    return of_smaps("AnonHugePages") - had < least * 3 // 4
 
 def later():
     time.sleep(0.02)
@@ -57,7 +73,7 @@ def test_objects_are_in_huge_pages_and_go_back() -> None:
         """
         assert (slabmalloc.stats().huge_pages, slabmalloc.stats().huge_page_bytes > 0) == ("on", True)
         kept = [(str(i) * 10, [i]) for i in range(300_000)]
-        assert of_smaps("AnonHugePages") >= slabmalloc.stats().mapped_bytes * 3 // 4
+        assert has_huge(slabmalloc.stats().mapped_bytes * 3 // 4)
         peak = slabmalloc.stats().mapped_bytes
         del kept
         slabmalloc.trim()
@@ -122,7 +138,7 @@ def test_without_the_option_only_what_numpy_asks_for_is_huge() -> None:
         size, huge, flags = mapping(id(kept[1000]))
         assert size >= 32 << 20 and huge == 0 and "nh" in flags
         size, huge, flags = mapping(arrays[0].ctypes.data + (1 << 20))
-        assert huge >= 6 << 20 and "hg" in flags
+        assert "hg" in flags and (huge >= 6 << 20 or has_huge(of_smaps("AnonHugePages") + (6 << 20)))
         """
     )
 

@@ -349,8 +349,8 @@ bool heap_tend_abandoned(space *s, uint64_t now_ms);
 /* O(pages + bitmap words). [any thread] */
 space_stats space_statistics(space *s);
 /* Adds how much of that is physical memory, OS page by OS page, as mincore tells: what a forked child shares too, and
- * what is swapped out not. Some 10 ms for each GiB; locks are held for a chunk or a large block at a time.
- * [any thread] */
+ * what is swapped out not. Some 10 ms for each GiB; a lock is held for a chunk, for some large blocks, or for those
+ * that rest. [any thread] */
 void space_count_resident(space *s, space_stats *stats);
 /* NULL: all invariants of the heap, and of what its space shares, hold; else which one does not. [owner] */
 const char *heap_audit(heap *h);

@@ -64,18 +64,20 @@ static size_t resident_bytes_of(const large_block *b)
     return os_resident_bytes((void *)b->address, b->bytes); /* NOLINT(performance-no-int-to-ptr) */
 }
 
-/* By buckets: in between others have the lock. What moves to another one may be counted twice, or not. */
+/* Between buckets others have the lock: what changes its bucket meanwhile may be counted twice, or not. */
 size_t large_resident_bytes(large_space *l)
 {
     size_t resident = 0;
-    bool is_more = true;
-    for (size_t i = 0; is_more; i++) {
-        pthread_mutex_lock(&l->lock);
-        is_more = l->buckets != NULL && i < l->bucket_count;
-        for (const large_block *b = is_more ? l->buckets[i] : l->newest; b != NULL; b = is_more ? b->next : b->older)
+    pthread_mutex_lock(&l->lock);
+    for (const large_block *b = l->newest; b != NULL; b = b->older)
+        resident += resident_bytes_of(b);
+    for (size_t i = 0; i < l->bucket_count; i++) {
+        for (const large_block *b = l->buckets[i]; b != NULL; b = b->next)
             resident += resident_bytes_of(b);
         pthread_mutex_unlock(&l->lock);
+        pthread_mutex_lock(&l->lock);
     }
+    pthread_mutex_unlock(&l->lock);
     return resident;
 }
 

@@ -149,7 +149,7 @@ space_stats space_statistics(space *s)
 
 /* ---- physical memory ---------------------------------------------------------------------------------------- */
 
-/* Pages of slabs, and units that rest, of a chunk that is not lent. [space.lock] */
+/* Pages of slabs, and units that rest; what is lent has neither. [space.lock] */
 static void count_resident_chunk(space_stats *stats, const range *r, size_t chunk)
 {
     const arena *a = &r->arena;

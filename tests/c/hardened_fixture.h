@@ -58,6 +58,9 @@ static inline void churn(heap *h, size_t bytes)
         heap_free(h, heap_allocate(h, bytes));
 }
 
+/* No round of the sweep, however slow the machine, until next_round_ms is another. */
+static inline void hold_sweep(heap *h) { h->next_round_ms = UINT64_MAX / 2; }
+
 /* The size of the class that serves blocks of so many bytes. */
 static inline size_t object_bytes_of(heap *h, size_t bytes)
 {

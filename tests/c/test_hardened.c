@@ -500,7 +500,7 @@ static void kept_slabs_serve_another_class(void)
     space *s = hardened_space_new(8 * MIB);
     heap *h = heap_of(s);
     char *last = NULL, *object;
-    h->next_round_ms = UINT64_MAX / 2; /* no round of the sweep, however slow the machine */
+    hold_sweep(h);
     for (; (object = heap_allocate(h, BYTES)) != NULL; last = object)
         *(char **)object = last;
     for (; last != NULL; last = object) {

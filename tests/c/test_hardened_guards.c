@@ -71,7 +71,7 @@ static void empty_slabs_stay_for_a_while(void)
     s->options.decay_ms = 100;
     heap *h = heap_of(s);
     static void *blocks[COUNT];
-    h->next_round_ms = UINT64_MAX / 2; /* no round of the sweep, however slow the machine */
+    hold_sweep(h);
     for (int round = 0; round < ROUNDS; round++) {
         for (size_t i = 0; i < COUNT; i++)
             REQUIRE((blocks[i] = heap_allocate(h, BYTES)) != NULL);

@@ -15,6 +15,7 @@ from commands import FORMS, RUN, SLABMALLOC, run
 from forms import IS_FREE_THREADED, needs_domains
 
 READ = {".c", ".h", ".py", ".pyx", ".pth"}  # where variables of the environment are
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -77,12 +78,11 @@ def test_the_command_itself(arguments: list[str], status: int, words: list[str])
 )
 def test_a_reader_that_has_gone_ends_it_quietly(arguments: list[str]) -> None:
     stream = "stderr" if arguments == ["rum"] else "stdout"
-    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     read_end, write_end = os.pipe()
     os.close(read_end)
     try:
         process = subprocess.Popen(
-            [*SLABMALLOC, *arguments], env=buffered, **{"stderr": subprocess.PIPE, stream: write_end}
+            [*SLABMALLOC, *arguments], env=BUFFERED, **{"stderr": subprocess.PIPE, stream: write_end}
         )
     finally:
         os.close(write_end)
@@ -92,9 +92,8 @@ def test_a_reader_that_has_gone_ends_it_quietly(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["doctor"]], ids=" ".join)
 def test_a_full_disk_is_said_in_a_line(arguments: list[str]) -> None:
-    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run([*SLABMALLOC, *arguments], env=buffered, stdout=full, stderr=subprocess.PIPE, timeout=60)
+        done = subprocess.run([*SLABMALLOC, *arguments], env=BUFFERED, stdout=full, stderr=subprocess.PIPE, timeout=60)
     assert (done.returncode, done.stderr) == (1, b"slabmalloc: can't write: No space left on device\n")
 
 

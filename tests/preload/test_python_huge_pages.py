@@ -34,7 +34,7 @@ def parts_given_back():
         return int(re.search(r"^thp_deferred_split_page (\\d+)", file.read(), re.M)[1])
 
 def gives_none_in_part(act):
-    # The count is the machine's: as often as not nobody gives any in a while as long as ours.
+    # The count is the machine's: it is ours if it mostly stays where it is for as long a while without us.
     others_gave = 0
     for _ in range(8):
         before, begin = parts_given_back(), time.monotonic()
@@ -47,7 +47,7 @@ def gives_none_in_part(act):
     assert others_gave >= 4, f"{after - before} huge pages were given back in part"
 
 def has_huge(least):
-    # Or the machine has no more of them, not for anybody.
+    # Or the machine has no more of them, for anybody.
     had = of_smaps("AnonHugePages")
     if had >= least:
         return True

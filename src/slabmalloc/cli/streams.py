@@ -19,14 +19,13 @@ __all__ = ["while_read"]
 SIGPIPE_STATUS = 128 + 13
 """What a shell says of a program that SIGPIPE has ended."""
 
-
-_NO_ROOM = (ENOSPC, EDQUOT, EFBIG, EIO)
+_UNWRITABLE = (ENOSPC, EDQUOT, EFBIG, EIO)
 
 
 def while_read(speak: Callable[[], Result]) -> Result:
     """Calls `speak`, and sees off what it wrote.
 
-    SystemExit, and not a word, if whoever read it has gone; with a line, if there is no room for it.
+    SystemExit, and not a word, if whoever read it has gone; with a line, if it can't be written.
     Only for what writes nothing but our own words: a program's broken pipes are its own.
     """
     try:
@@ -40,7 +39,7 @@ def while_read(speak: Callable[[], Result]) -> Result:
         _drop_what_is_left()
         raise SystemExit(SIGPIPE_STATUS) from None
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _UNWRITABLE:
             raise
         _drop_what_is_left()
         raise SystemExit(f"slabmalloc: can't write: {error.strerror}") from None
